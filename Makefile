@@ -1,0 +1,42 @@
+# One command for each thing, the same by hand and in CI. Everything that is needed is set up on first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: run test check bench simulate generate clean setup
+
+run: setup  ## relay, sidecar and a little trouble, in one terminal
+	$(BIN)/syncwatch demo
+
+test: setup  ## everything
+	$(BIN)/pytest
+
+check: setup  ## style, types, the import law, generated files
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/unit/test_architecture.py
+	$(BIN)/python -m dashboards.build --check
+
+bench: setup  ## ratios against peers, in one run
+	$(BIN)/python -m tests.benchmarks
+
+simulate: setup  ## the long form: 100,000 schedules
+	$(BIN)/python -m tests.simulation
+
+generate: setup  ## write out what is generated: dashboards, the metric reference, the state diagram
+	$(BIN)/python -m dashboards.build
+	$(BIN)/python -m syncwatch.exposition.registry > docs/metrics.md
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml requirements-dev.lock
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build tests/interop/node_modules
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

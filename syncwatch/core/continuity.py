@@ -1,0 +1,674 @@
+"""The ledger that audits the server: numbers, epochs, overlap proof, holes, and what is given up.
+
+Law: after every input missed = recovered + lost + unaccounted + missing. The cursor is the highest contiguous number; it moves over a hole
+only at a settlement. Rules: wire/relaycast accounting 1 to 9. Nothing here knows a timer: the caller asks `next_confirm_s` and calls
+`confirm_due`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import msgspec
+
+from syncwatch.core.histogram import SLOW_S, Histogram
+from syncwatch.core.identity import Identities, Numbers
+from syncwatch.core.ranges import Ranges
+from syncwatch.core.states import Claim, GapCause, Origin, Verdict
+from syncwatch.core.window import FIRST, MAX_FRAMES, NEW, SHIFT, Window
+from syncwatch.core.wire import MAX_NUMBER, Ack, Event
+
+MAX_RANGES = 1024
+NEIGHBOURS_S = 1.0  # stamps of neighbours may be apart by the time between an id and its push
+SINCE_BIAS_S = 2.0  # one second defeats whole-second rows with a strict comparison, one more covers insert-after-id
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """How a chain of rounds ended, for whoever wants to tell it."""
+
+    claim: Claim
+    verdict: Verdict
+    replayed: int
+    gap_detected: bool
+    recovered: int
+    lost: int
+    unaccounted: int
+    current: int | None
+    after: int
+    duration_s: float
+    needed_help: bool  # the replay brought numbers, or holes remained: the live path had not delivered them
+
+
+class Overtaken(msgspec.Struct):
+    """A hole that was jumped over and is not yet confirmed. Filled numbers are found by comparing with what was seen."""
+
+    low: int
+    high: int
+    at_s: float
+
+
+class Continuity:
+    """Two ledgers side by side: identities (first copies, duplicates, origins) and numbers (missed and what became of them)."""
+
+    def __init__(self, hole_grace_s: float = 2.0, max_jump: int = 100_000, page_limit: int | None = None) -> None:
+        self.hole_grace_s = hole_grace_s
+        self.max_jump = max_jump
+        self._page_limit = page_limit
+        self.identities = Identities()
+        self.numbers = Numbers()
+        # epoch and position
+        self.epoch = 1
+        self.epoch_told = 1  # the last epoch that the caller has spoken of
+        self.cursor: int | None = None
+        self.top = 0  # the highest number known to exist: seen, or said by an acknowledgement
+        self.seen_top = 0  # the highest number seen
+        self.above = Ranges()  # seen above the cursor
+        self.attempt = 0
+        self.proven = True  # a fresh session has no earlier epoch to confuse its first connection with
+        self.needs_full = False
+        self.window: Window | None = None
+        self._here = Ranges()  # numbers of this connection while its epoch is unproven
+        self._lanes: dict[str, tuple[int, int]] = {}
+        self._suspects = Ranges()
+        self.urgent = False  # a hole, a suspect or a new epoch appeared: the caller must look at its timers, and clears this
+        self._no_overlap_at: int | None = None
+        self._old_since_s: float | None = None
+        self._floor_time_s: float | None = None
+        # holes
+        self._overtaken: deque[Overtaken] = deque()
+        self.confirmed = Ranges()
+        self._old_missing = 0  # confirmed holes of epochs that ended; given up with the next settlement
+        self._given_up = Ranges()
+        self.missing_since_s: float | None = None
+        self._unnumbered_firsts = 0
+        # a chain of rounds
+        self._chain_at_s = 0.0
+        self._chain_after = 0
+        self._chain_open = False
+        self._chain_gap = False
+        self._chain_missed = 0
+        self._chain_recovered = 0
+        self._chain_replayed = 0
+        self._chain_epoch = 1
+        self._page_since_s: float | None = None
+        self._page_stuck = False
+        # counters
+        self.received: dict[Origin, int] = dict.fromkeys((Origin.LIVE, Origin.RING, Origin.STORE), 0)
+        self.live = 0  # kept apart from `received` for speed
+        self.duplicates = 0
+        self.out_of_order = 0
+        self.gaps = dict.fromkeys(GapCause, 0)
+        self.missed = 0
+        self.restored = 0  # of those, brought from an earlier process, which has counted them in the lifetime totals
+        self.recovered = 0
+        self.lost = 0
+        self.unaccounted = 0
+        self.late = 0
+        self.resets = 0
+        self.resyncs: dict[tuple[Claim, Verdict], int] = {}
+        self.resync_duration = Histogram(SLOW_S)
+        self.replayed = 0
+        self.bad_sequence = 0
+        self.implausible_jumps = 0
+        self.ack_early = 0
+        self.ack_unsolicited = 0
+        self.replay_short = 0
+        self.forgotten_ranges = 0
+
+    # ------------------------------------------------------------------ what is known
+
+    @property
+    def missing(self) -> int:
+        """Numbers confirmed missing and not yet settled, earlier epochs included."""
+        return self.confirmed.total + self._old_missing
+
+    @property
+    def undecided(self) -> int:
+        """First copies inside the open round."""
+        return self.window.undecided if self.window is not None else 0
+
+    @property
+    def next_confirm_s(self) -> float:
+        """When `confirm_due` has something to do; inf when nothing waits or nothing may be confirmed now."""
+        if not self._overtaken or not self._may_confirm():
+            return math.inf
+        return self._overtaken[0].at_s + self.hole_grace_s
+
+    def overtaken(self) -> list[tuple[int, int]]:
+        """Holes not yet confirmed, as ranges still unseen."""
+        return [gap for hole in self._overtaken for gap in self.above.gaps(hole.low, hole.high)]
+
+    def server_date(self, date_s: float) -> None:
+        """The server's clock as an HTTP header told it: where `since` begins when no event carried a time."""
+        self._floor_time_s = date_s
+
+    @property
+    def suspicious(self) -> bool:
+        """Implausible numbers wait for the server's own word."""
+        return bool(self._suspects) and self.window is None
+
+    # ------------------------------------------------------------------ a connection's life
+
+    def opened(self, attempt: int) -> None:
+        """A new connection: until the overlap or an acknowledgement proves it, its epoch may be another."""
+        self.attempt = attempt
+        self.proven = self.cursor is None
+        self._here = Ranges()
+
+    def closed(self, now: float) -> Settled | None:
+        """The connection ended. Confirms holes only if its epoch was proven; ends an open round without acknowledgement."""
+        settled = self.abandon(now)
+        if self.proven and not self.needs_full:
+            self._confirm_until(now, math.inf)
+        return settled
+
+    def request(self, now: float, full: bool = False) -> tuple[int, float | None]:
+        """Open a round; returns what to ask for: the number to ask after, and the server time to replay the database from."""
+        if self.window is not None:
+            raise RuntimeError("one request in flight: the window is still open")
+        full = full or self.needs_full
+        if self._chain_open:
+            after, since_s = self._chain_after, self._page_since_s
+        else:
+            if self._may_confirm() and not full:
+                self._confirm_until(now, math.inf)
+            after, since_s = self._where_to_ask(full), self._since_s()
+            self._chain_at_s, self._chain_after = now, after
+            self._chain_open, self._chain_gap, self._page_stuck = True, False, False
+            self._chain_missed = self._chain_recovered = self._chain_replayed = 0
+            self._chain_epoch = self.epoch
+        if full:
+            self.needs_full = False
+        self.window = Window(now, after, since_s, self.cursor, self.seen_top)
+        self._lanes = {} if self.proven else self._lanes_before()
+        return after, since_s
+
+    def _where_to_ask(self, full: bool) -> int:
+        if full:
+            return -1
+        if self.cursor is None:
+            return MAX_NUMBER  # nothing is above it: the answer tells the newest number and replays nothing
+        if self.cursor == self._no_overlap_at:
+            return self.cursor
+        return self.cursor - 1
+
+    def _since_s(self) -> float | None:
+        if self._old_since_s is not None:
+            return math.floor(self._old_since_s) - SINCE_BIAS_S
+        known = self.numbers.time_at_or_below(self.cursor) if self.cursor is not None else None
+        if known is None:
+            known = self._floor_time_s
+        return None if known is None else math.floor(known) - SINCE_BIAS_S
+
+    def _lanes_before(self) -> dict[str, tuple[int, int]]:
+        lanes: dict[str, tuple[int, int]] = {}
+        for number, event in self.numbers.known():
+            lane, lane_number = event.lane, event.lane_number
+            if lane is not None and lane_number is not None and number > lanes.get(lane, (0, 0))[0]:
+                lanes[lane] = (number, lane_number)
+        return lanes
+
+    # ------------------------------------------------------------------ an event
+
+    def event(self, now: float, event: Event) -> bool:
+        """Account for one event; True if it is a first copy."""
+        number = event.number
+        window = self.window
+        if number is not None and window is None and number - 1 == self.cursor and not self.above and self.proven:
+            first = self.identities.first(event)  # the common case: live, next in line
+            if first:
+                self.live += 1
+            else:
+                self.duplicates += 1
+            self.cursor = number
+            if number > self.top:
+                self.top = number
+            self.seen_top = number
+            self.numbers.put(number, event, self.attempt)
+            return first
+        if number is not None and not self.proven and self._is_other_epoch(event, number):
+            self._new_epoch()
+        first = self.identities.first(event)
+        if not first:
+            self.duplicates += 1
+        if number is None:
+            self._unnumbered(event, first)
+        elif window is not None:
+            self._in_window(now, window, event, number, first)
+        else:
+            _, healed = self._place(now, event, number)
+            if first:
+                self.live += 1
+                self.out_of_order += healed
+        return first
+
+    def _unnumbered(self, event: Event, first: bool) -> None:
+        self.bad_sequence += event.bad_number
+        self._unnumbered_firsts += first
+        if self.window is not None:
+            self.window.row(event, first)
+        elif event.replayed:
+            self.replayed += 1
+            self.received[Origin.STORE] += first
+        elif first:
+            self.live += 1
+
+    def _in_window(self, now: float, window: Window, event: Event, number: int, first: bool) -> None:
+        if self.cursor == number == window.cursor_at_request and not window.overlap_seen:
+            known = self.numbers.get(number)
+            if known is not None and known.key == event.key:
+                window.overlap_seen = True
+                self.proven = True
+        new, _ = self._place(now, event, number)
+        window.frames.append(number << SHIFT | (FIRST if first else 0) | (NEW if new else 0))
+        window.numbered_firsts += first
+
+    def _is_other_epoch(self, event: Event, number: int) -> bool:
+        """Whether a numbered event proves that the server's counter restarted. Asked only while this connection is unproven."""
+        cursor = self.cursor
+        if cursor is None:
+            return False
+        known = self.numbers.get(number)
+        if known is not None:
+            return known.key != event.key
+        if number <= cursor:
+            newest = self.numbers.get(cursor)
+            if newest is None or newest.time_s is None or event.time_s is None:
+                return False
+            return event.time_s > newest.time_s + NEIGHBOURS_S and not self.identities.knows(event)
+        if event.lane is not None and event.lane_number is not None:
+            before = self._lanes.get(event.lane)
+            return before is not None and number > before[0] and event.lane_number <= before[1]
+        return False
+
+    def _place(self, now: float, event: Event, number: int) -> tuple[bool, bool]:
+        """Enter a number; returns whether it was new (never seen, not known to be missing) and whether it came out of order."""
+        cursor = self.cursor
+        if not self.proven:
+            self._here.add(number)
+        if cursor is None:
+            self.cursor = self.top = self.seen_top = number
+            self.numbers.put(number, event, self.attempt)
+            return True, False
+        if number > self.top + self.max_jump:
+            if number not in self._suspects:
+                if not self._suspects:
+                    self.implausible_jumps += 1
+                self.urgent = True
+                self._suspects.add(number)
+                self._cap(self._suspects)
+                self.numbers.put(number, event, self.attempt)
+                return True, False
+            return False, False
+        if number <= cursor:
+            if self._given_up.discard(number):
+                self.late += 1
+                self.numbers.put(number, event, self.attempt)
+                return False, False
+            return False, self.numbers.get(number) is None
+        if number in self.above:
+            return False, False
+        self.numbers.put(number, event, self.attempt)
+        healed, new = False, True
+        if number > self.top:
+            if number > self.top + 1:
+                self._overtake(now, self.top + 1, number - 1)
+            self.top = number
+        elif self.confirmed.discard(number):
+            self.recovered += 1
+            self._chain_recovered += 1
+            self._missing_changed(now)
+            new = False
+        else:
+            healed = True
+        if number > self.seen_top:
+            self.seen_top = number
+        self._advance(number)
+        return new, healed
+
+    def _advance(self, number: int) -> None:
+        assert self.cursor is not None
+        if number == self.cursor + 1 and not self.above:
+            self.cursor = number
+            return
+        self.above.add(number)
+        if len(self.above) > MAX_RANGES:
+            self._forget_lowest_hole()
+        self._absorb()
+
+    def _absorb(self) -> None:
+        """Move the cursor over everything contiguous above it."""
+        assert self.cursor is not None
+        while self.above and self.above.low <= self.cursor + 1:
+            _, high = self.above.pop_lowest()
+            self.cursor = max(self.cursor, high)
+
+    # ------------------------------------------------------------------ holes
+
+    def _overtake(self, now: float, low: int, high: int) -> None:
+        self._overtaken.append(Overtaken(low, high, now))
+        self.urgent = True
+        if self.window is None and not self.needs_full:
+            self.gaps[GapCause.LIVE] += 1
+
+    def _may_confirm(self) -> bool:
+        return self.proven and self.window is None and not self.needs_full and not self._chain_open
+
+    def confirm_due(self, now: float) -> int:
+        """Confirm the holes whose grace is over; returns how many numbers became missing."""
+        if not self._may_confirm():
+            return 0
+        return self._confirm_until(now, now - self.hole_grace_s)
+
+    def _confirm_until(self, now: float, overtaken_at_s: float) -> int:
+        count = 0
+        while self._overtaken and self._overtaken[0].at_s <= overtaken_at_s:
+            hole = self._overtaken.popleft()
+            count += self._confirm(hole.low, hole.high)
+        self._missing_changed(now)
+        return count
+
+    def _confirm(self, low: int, high: int) -> int:
+        """Confirm what of low..high was not seen."""
+        assert self.cursor is not None
+        count = sum(self.confirmed.add_range(a, b) for a, b in self.above.gaps(max(low, self.cursor + 1), high))
+        self.missed += count
+        return count
+
+    def _forget_lowest_hole(self) -> None:
+        """The cap on ranges was reached: the lowest hole is given up now, visibly."""
+        assert self.cursor is not None
+        low, high = self.cursor + 1, self.above.low - 1
+        self._confirm(low, high)
+        self.forgotten_ranges += 1
+        self._give_up(low, high)
+        self._absorb()
+
+    def _give_up(self, low: int, high: int) -> int:
+        """Stop waiting for the confirmed numbers of low..high; later copies are late. Returns how many."""
+        count = 0
+        for a, b in list(self.confirmed):
+            first, last = max(a, low), min(b, high)
+            if first <= last:
+                count += self.confirmed.discard_range(first, last)
+                self._given_up.add_range(first, last)
+                self.above.add_range(first, last)
+        self._cap(self._given_up)
+        self._account(count)
+        return count
+
+    def _account(self, given_up: int) -> tuple[int, int]:
+        """Book numbers as unaccounted as far as unnumbered first copies could be them, else as lost."""
+        unaccounted = min(given_up, self._unnumbered_firsts)
+        self._unnumbered_firsts -= unaccounted
+        self.unaccounted += unaccounted
+        self.lost += given_up - unaccounted
+        return unaccounted, given_up - unaccounted
+
+    def _cap(self, ranges: Ranges) -> None:
+        while len(ranges) > MAX_RANGES:
+            ranges.pop_lowest()
+            self.forgotten_ranges += 1
+
+    def _missing_changed(self, now: float) -> None:
+        if not self.missing:
+            self.missing_since_s = None
+        elif self.missing_since_s is None:
+            self.missing_since_s = now
+
+    def step_over(self, now: float) -> None:
+        """Step over one poison number after the cursor: a frame that can never be read. It is missed and lost at once."""
+        if self.cursor is None:
+            return
+        number = self.cursor + 1
+        self.top = max(self.top, number)
+        self._confirm(number, number)
+        self._give_up(number, number)
+        self._absorb()
+        self._no_overlap_at = self.cursor
+        self._missing_changed(now)
+
+    # ------------------------------------------------------------------ epochs
+
+    def _new_epoch(self) -> None:
+        """The server's counter restarted: keep only what this connection brought, ask for everything."""
+        if self._old_since_s is None:
+            known = self.numbers.time_at_or_below(self.cursor) if self.cursor is not None else None
+            self._old_since_s = known if known is not None else self._floor_time_s
+        self.epoch += 1
+        self.resets += 1
+        self._old_missing += self.confirmed.total
+        self.confirmed, self._given_up, self._suspects = Ranges(), Ranges(), Ranges()
+        self._overtaken.clear()
+        self.numbers.forget_other_attempts(self.attempt)
+        self._lanes = {}
+        here = self._here
+        if self.proven and self.window is not None:
+            here = Ranges((frame >> SHIFT, frame >> SHIFT) for frame in self.window.frames)
+        self.cursor, self.above, self._here = 0, here, Ranges()
+        self.top = self.seen_top = here.high if here else 0
+        self._no_overlap_at = None
+        self.proven = True
+        self.needs_full = self.urgent = True
+        if self.window is not None:
+            self.window.renumber()
+        self._absorb()
+
+    # ------------------------------------------------------------------ the end of a round
+
+    def acknowledged(self, now: float, ack: Ack) -> Settled | None:
+        """An acknowledgement: settles the round, or waits for the frames it claims. None while nothing is settled."""
+        window = self.window
+        if window is None or window.ack is not None or ack.after != window.after:
+            self.ack_unsolicited += 1
+            return None
+        if window.arrived(ack) < ack.replayed:
+            self.ack_early += 1
+            window.ack = ack
+            window.last_frame_s = now
+            return None
+        return self._settle(now, window, ack, short=0)
+
+    def complete_early(self, now: float) -> Settled | None:
+        """After an early acknowledgement: settle once the claimed frames have come."""
+        window = self.window
+        if window is None or window.ack is None or len(window.frames) + window.store_frames < window.ack.replayed:
+            return None
+        if window.arrived(window.ack) < window.ack.replayed:
+            return None
+        return self._settle(now, window, window.ack, short=0)
+
+    def give_up_waiting(self, now: float) -> Settled | None:
+        """The grace after an early acknowledgement is over: settle short."""
+        window = self.window
+        if window is None or window.ack is None:
+            return None
+        return self._settle(now, window, window.ack, short=max(0, window.ack.replayed - window.arrived(window.ack)))
+
+    def _settle(self, now: float, window: Window, ack: Ack, short: int) -> Settled | None:
+        self.replay_short += short
+        self._chain_gap = self._chain_gap or ack.gap
+        if self.cursor is None:
+            return self._settle_baseline(now, window, ack)
+        if ack.current < self.cursor:
+            self._new_epoch()
+            self._close_window(window, *window.burst(ack))
+            return self._end_chain(now, ack, Verdict.CONTRADICTED, 0, 0, needed_help=True)
+        self._admit_suspects(ack.current)
+        start, stop = window.burst(ack)
+        last = window.frames[stop - 1] >> SHIFT if stop > start else window.after
+        if window.after == MAX_NUMBER:
+            last = 0  # nothing was asked for, so nothing is given up
+        overlap_from_ring = ack.gap and window.after >= 0 and window.overlap_seen
+        self._close_window(window, start, stop)
+        if self.needs_full:  # a reset was found in this round: nothing of it can be settled, the full resync follows
+            return self._end_chain(now, ack, Verdict.UNVERIFIABLE, 0, 0, needed_help=True)
+        if self._ask_next_page(window):
+            return None
+        self.proven = True
+        self._here = Ranges()
+        missed_before = self.missed
+        unaccounted, lost = self._settle_holes(now, ack.current, ack.current if short else last)
+        self._chain_missed += self.missed - missed_before
+        needed_help = self._chain_missed > 0 or self._chain_recovered > 0 or lost + unaccounted > 0
+        self._old_since_s = None
+        self._unnumbered_firsts = 0
+        verdict = Verdict.VERIFIED
+        if short or overlap_from_ring or (not self._chain_gap and lost + unaccounted):
+            verdict = Verdict.CONTRADICTED
+        elif unaccounted or self._page_stuck or window.after == -1:  # -1: what the old epoch held at its end nobody knows
+            verdict = Verdict.UNVERIFIABLE
+        return self._end_chain(now, ack, verdict, lost, unaccounted, needed_help)
+
+    def _settle_baseline(self, now: float, window: Window, ack: Ack) -> Settled:
+        """The first word about numbers is the server's own: what it has now is where we begin."""
+        self.cursor = self.top = self.seen_top = ack.current
+        self._no_overlap_at = ack.current
+        self._close_window(window, len(window.frames), len(window.frames))
+        return self._end_chain(now, ack, Verdict.VERIFIED, 0, 0, needed_help=False)
+
+    def _close_window(self, window: Window, start: int, stop: int) -> None:
+        self.window = None
+        self._classify(window, start, stop)
+
+    def abandon(self, now: float) -> Settled | None:
+        """The round ends without an acknowledgement: classify by definition, settle nothing."""
+        window = self.window
+        if window is not None:
+            self._close_window(window, *window.unacknowledged_burst())
+        elif not self._chain_open:
+            return None
+        if self._chain_after == -1:
+            self.needs_full = True  # the question of the reset is still open
+        self._suspects = Ranges()
+        return self._end_chain(now, None, Verdict.UNVERIFIABLE, 0, 0, needed_help=True)
+
+    def _classify(self, window: Window, start: int, stop: int) -> None:
+        """Decide the origins of the round's first copies, and book what the replay brought by number."""
+        ring = recovered = 0
+        highest = window.highest_seen
+        for index, frame in enumerate(window.frames):
+            if start <= index < stop:
+                ring += frame & FIRST
+                recovered += (frame & NEW) >> 1
+                continue
+            number = frame >> SHIFT
+            if frame & FIRST:
+                self.live += 1
+                if frame & NEW and number < highest:
+                    self.out_of_order += 1
+            highest = max(highest, number)
+        self.received[Origin.RING] += ring
+        self.received[Origin.STORE] += window.store_firsts
+        self.live += window.other_firsts
+        self.replayed += stop - start + window.store_frames
+        self._chain_replayed += stop - start + window.store_frames
+        self.missed += recovered
+        self.recovered += recovered
+        self._chain_missed += recovered
+        self._chain_recovered += recovered
+
+    def _settle_holes(self, now: float, current: int, last: int) -> tuple[int, int]:
+        """Confirm and give up holes up to `last`; those above it get another grace unless they were confirmed before."""
+        assert self.cursor is not None
+        lost_before, unaccounted_before = self.lost, self.unaccounted
+        known = max(self.top, current)
+        open_holes = self.above.gaps(self.cursor + 1, known)
+        self._overtaken.clear()
+        for low, high in open_holes:
+            if low <= last:
+                self._confirm(low, min(high, last))
+            for a, b in self.confirmed.gaps(max(low, last + 1), high):
+                self._overtaken.append(Overtaken(a, b, now))
+                self.gaps[GapCause.LIVE] += 1
+                self.urgent = True
+        self._give_up(self.cursor + 1, current)
+        self._account(self._old_missing)
+        self._old_missing = 0
+        self.top = known
+        self._absorb()
+        self._missing_changed(now)
+        return self.unaccounted - unaccounted_before, self.lost - lost_before
+
+    def _admit_suspects(self, current: int) -> None:
+        """An acknowledgement says how far the numbers really go: what it covers is real, the rest was noise."""
+        for low, high in self._suspects:
+            high = min(high, current)
+            if low <= high:
+                self.above.add_range(low, high)
+                self.seen_top = max(self.seen_top, high)
+        self._suspects = Ranges()
+        self._absorb()
+
+    def _ask_next_page(self, window: Window) -> bool:
+        """Whether a database query of this round was cut by its limit and must be asked again before settling."""
+        limit = self._page_limit
+        if limit is None:
+            return False
+        full = [page for page in window.pages.values() if page.rows >= limit]
+        if not full:
+            return False
+        fresh = [page for page in full if page.fresh]
+        times = [page.newest_s for page in fresh if page.newest_s is not None]
+        self._page_stuck = self._page_stuck or len(times) < len(fresh)  # rows without a time cannot be paged
+        since_s = math.floor(min(times)) - 1.0 if times else None
+        if since_s is None or (window.since_s is not None and since_s <= window.since_s):
+            self._page_stuck = self._page_stuck or bool(fresh)
+            return False
+        self._page_since_s = since_s
+        return True
+
+    @property
+    def wants_page(self) -> bool:
+        """A chain is open and its next round has not been asked for."""
+        return self._chain_open and self.window is None
+
+    def _end_chain(
+        self, now: float, ack: Ack | None, verdict: Verdict, lost: int, unaccounted: int, needed_help: bool
+    ) -> Settled:
+        claim = Claim.NONE if ack is None else Claim.GAP if self._chain_gap else Claim.COMPLETE
+        self._chain_open = False
+        self.resyncs[claim, verdict] = self.resyncs.get((claim, verdict), 0) + 1
+        duration_s = now - self._chain_at_s
+        if ack is not None:
+            self.resync_duration.observe(duration_s)
+        if self._chain_missed:
+            self.gaps[GapCause.RECONNECT] += 1
+        return Settled(
+            claim=claim,
+            verdict=verdict,
+            replayed=self._chain_replayed,
+            gap_detected=self._chain_gap,
+            recovered=self._chain_recovered,
+            lost=lost,
+            unaccounted=unaccounted,
+            current=None if ack is None else ack.current,
+            after=self._chain_after,
+            duration_s=duration_s,
+            needed_help=needed_help,
+        )
+
+    @property
+    def overflowing(self) -> bool:
+        """The open round holds more frames than memory is meant for."""
+        return self.window is not None and len(self.window.frames) > MAX_FRAMES
+
+    def restore(
+        self,
+        now: float,
+        epoch: int,
+        cursor: int,
+        seen_above: tuple[tuple[int, int], ...],
+        confirmed: tuple[tuple[int, int], ...],
+    ) -> None:
+        """Start where an earlier process stopped; its confirmed holes are missed in this process too."""
+        self.epoch, self.epoch_told, self.cursor = epoch, epoch, cursor
+        self.above, self.confirmed = Ranges(seen_above), Ranges(confirmed)
+        self.top = self.seen_top = max(cursor, self.above.high if self.above else 0)
+        self.missed += self.confirmed.total
+        self.restored = self.confirmed.total
+        for low, high in self.above.gaps(cursor + 1, self.top):
+            for a, b in self.confirmed.gaps(low, high):
+                self._overtaken.append(Overtaken(a, b, now))
+        self._missing_changed(now)

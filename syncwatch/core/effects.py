@@ -1,0 +1,104 @@
+"""What a machine asks of the shell. Effects are performed in the order given.
+
+What belongs here: immutable requests. The shell performs them mechanically; it decides nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+import msgspec
+
+from syncwatch.core.wire import Request
+
+Field = str | int | float | bool | None
+
+
+class Dial(msgspec.Struct, frozen=True):
+    """Open a WebSocket. The shell answers with `opened` or `failed`, always with this `attempt`."""
+
+    attempt: int
+    request: Request
+    timeout_s: float
+
+
+class Send(msgspec.Struct, frozen=True, gc=False):
+    """Send one message: text for str, binary for bytes. A write that fails is answered with `closed`."""
+
+    attempt: int
+    data: str | bytes
+
+
+class Close(msgspec.Struct, frozen=True):
+    """Close the socket, or give up the handshake. The session has moved on: nothing of this attempt is expected any more."""
+
+    attempt: int
+    code: int
+    reason: str
+
+
+class Poll(msgspec.Struct, frozen=True):
+    """Make one HTTP request; the shell answers with `polled` and this `poll_id`."""
+
+    poll_id: int
+    request: Request
+    timeout_s: float
+
+
+class Notice(enum.StrEnum):
+    """Kinds of Notify."""
+
+    STATE = "state"  # from_state, to_state, reason
+    ATTEMPT_FAILED = "attempt_failed"  # reason, detail, retry_in_s
+    ESTABLISHED = "established"  # handshake_s
+    DISCONNECTED = "disconnected"  # reason, code, detail
+    HALF_OPEN = "half_open"  # direction
+    GAP = "gap"  # cause, first, last, missing
+    RESYNCED = "resynced"  # replayed, gap_detected, claim, verdict, recovered, lost, unaccounted
+    RESET = "reset"  # epoch, detail
+    LOST = "lost"  # lost, unaccounted
+    VERIFICATION = "verification"  # result, cursor, current
+    ANOMALY = "anomaly"  # kind, detail
+    CANARY = "canary"  # result, detail
+    DEGRADED = "degraded"  # component, name, reason, reasons
+    RECOVERED = "recovered"  # component, name, after_s
+    RESUMED = "resumed"  # cursor, epoch, age_s, or detail why not
+
+
+class Notify(msgspec.Struct, frozen=True):
+    """Something worth telling: the log, `/events`, callbacks and hooks. `at_s` is wall time (Unix seconds)."""
+
+    notice: Notice
+    at_s: float
+    fields: Mapping[str, Field]
+
+
+Effect = Dial | Send | Close | Poll | Notify
+Effects = tuple[Effect, ...] | list[Effect]
+
+
+class Handshake(msgspec.Struct, frozen=True):
+    """What the shell learned while connecting. Seconds per phase (None: the phase did not happen), wall times as Unix seconds."""
+
+    dns_s: float | None = None
+    tcp_s: float | None = None
+    tls_s: float | None = None
+    upgrade_s: float | None = None
+    certificate_expiry_s: float | None = None
+    server_date_s: float | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A complete HTTP answer to a Poll."""
+
+    status: int
+    body: bytes = b""
+    retry_after_s: float | None = None
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A Poll that got no complete answer; `reason` as in AttemptFailure."""
+
+    reason: str
+    detail: str = ""

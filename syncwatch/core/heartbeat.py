@@ -1,0 +1,104 @@
+"""Pings, their answers, round trips, and both half-open verdicts.
+
+Law: sent = acknowledged + missed + outstanding. An unanswered ping is dead `timeout_s` after **it** was sent, and only its own answer clears it:
+other inbound frames prove the receive direction only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from syncwatch.core.histogram import FAST_S, Histogram
+from syncwatch.core.snapshot import HeartbeatSnapshot, Moment
+from syncwatch.core.states import Direction
+
+
+class Heartbeat:
+    """Pings on one connection after another; the counters live as long as the process."""
+
+    def __init__(self, interval_s: float, timeout_s: float) -> None:
+        self.interval_s = interval_s
+        self.timeout_s = timeout_s
+        self.sent = 0
+        self.acknowledged = 0
+        self.missed = 0
+        self.late = 0
+        self.last_sent: Moment | None = None
+        self.last_ack: Moment | None = None
+        self.last_rtt_s: float | None = None
+        self.rtt = Histogram(FAST_S)
+        self.half_open = dict.fromkeys(Direction, 0)
+        self._next_s = math.inf
+        self._outstanding: deque[tuple[int, float]] = deque()
+        self._expired: deque[int] = deque(maxlen=64)
+
+    @property
+    def deadline(self) -> float:
+        """When the next ping is due or the oldest one dies."""
+        if self._outstanding:
+            return min(self._next_s, self._outstanding[0][1] + self.timeout_s)
+        return self._next_s
+
+    def opened(self, now: float) -> None:
+        """The connection is ready: ping at once, so that a round trip is known from the beginning."""
+        self._next_s = now
+
+    def closed(self) -> None:
+        """The connection ended: what was not answered never will be."""
+        self.missed += len(self._outstanding)
+        self._outstanding.clear()
+        self._expired.clear()
+        self._next_s = math.inf
+
+    def due(self, now: float, wall_s: float) -> int | None:
+        """The token of a ping to send now, if one is due."""
+        if now < self._next_s:
+            return None
+        self._next_s = now + self.interval_s
+        self.sent += 1
+        self._outstanding.append((self.sent, now))
+        self.last_sent = Moment(now, wall_s)
+        return self.sent
+
+    def answered(self, now: float, wall_s: float, token: int | None) -> bool:
+        """A pong; without a token pongs answer in the order of the pings. False if it answers nothing outstanding."""
+        if token is not None and token in self._expired:
+            self._expired.remove(token)
+            self.late += 1
+            return False
+        for index, (sent_token, sent_s) in enumerate(self._outstanding):
+            if token is None or token == sent_token:
+                del self._outstanding[index]
+                self.acknowledged += 1
+                self.last_ack = Moment(now, wall_s)
+                self.last_rtt_s = now - sent_s
+                self.rtt.observe(self.last_rtt_s)
+                return True
+        return False
+
+    def verdict(self, now: float, last_frame_s: float | None) -> Direction | None:
+        """Which direction is dead, if the oldest ping's time is over; counts it as missed."""
+        if not self._outstanding or now < self._outstanding[0][1] + self.timeout_s:
+            return None
+        token, sent_s = self._outstanding.popleft()
+        self._expired.append(token)
+        self.missed += 1
+        direction = Direction.SEND if last_frame_s is not None and last_frame_s > sent_s else Direction.RECEIVE
+        self.half_open[direction] += 1
+        return direction
+
+    def snapshot(self) -> HeartbeatSnapshot:
+        """An immutable picture."""
+        return HeartbeatSnapshot(
+            sent=self.sent,
+            acknowledged=self.acknowledged,
+            missed=self.missed,
+            late=self.late,
+            outstanding=len(self._outstanding),
+            last_sent=self.last_sent,
+            last_ack=self.last_ack,
+            last_rtt_s=self.last_rtt_s,
+            rtt=self.rtt.snapshot(),
+            half_open=dict(self.half_open),
+        )

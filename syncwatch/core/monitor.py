@@ -1,0 +1,278 @@
+"""The machine of health: reads every watched machine's raw conditions, damps them, keeps the time in each health, and passes the verdicts.
+
+Law: raw conditions answer probes, gate and status at once; damping delays only what is told to others (callbacks, hooks, `syncwatch_degraded`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol as Interface
+
+import msgspec
+
+from syncwatch.core.effects import Effect, Effects, Field, Notice, Notify
+from syncwatch.core.health import (
+    ADVICE,
+    GRAVITY,
+    INCIDENTS,
+    Check,
+    Component,
+    Condition,
+    Health,
+    HealthSnapshot,
+    Held,
+    Reason,
+)
+from syncwatch.core.snapshot import TaskSnapshot
+
+SIDECAR = "syncwatch"
+DOWN = frozenset({Reason.RECONNECTING, Reason.FAILED, Reason.WATCHER_DEAD})
+UNDAMPED = INCIDENTS | {Reason.POLLING, Reason.UNAUTHORIZED, Reason.FORBIDDEN, Reason.WATCHER_DEAD}
+"""Told at once: waiting would hide them, or they are held for long by themselves."""
+
+LOOK_S = 1.0
+
+
+class HealthSettings(msgspec.Struct, frozen=True):
+    """What fails which probe, and for how long it must hold; seconds."""
+
+    degraded_after_s: float = 5.0
+    recovered_after_s: float = 10.0
+    wait_for_first_sync: bool = True
+    ready_fail_on: Mapping[Reason, float] = {}
+    healthz_fail_on: Mapping[Reason, float] = {}
+    gate_read: frozenset[Reason] = frozenset()
+    gate_write: frozenset[Reason] = frozenset()
+
+
+class Watched(Interface):
+    """A machine whose health is watched."""
+
+    name: str
+
+    @property
+    def component(self) -> Component: ...
+    @property
+    def active(self) -> bool:
+        """Started and not stopped: its time counts."""
+        ...
+
+    @property
+    def settled_once(self) -> bool:
+        """Its first sync is done."""
+        ...
+
+    @property
+    def possible_reasons(self) -> Sequence[Reason]:
+        """Every reason that it can ever report."""
+        ...
+
+    def reasons(self, now: float) -> Sequence[Condition]: ...
+
+
+class Damped:
+    """One reason of one component, on its way in or out."""
+
+    __slots__ = ("absent_since_s", "count", "present_since_s", "told")
+
+    def __init__(self) -> None:
+        self.present_since_s: float | None = None
+        self.absent_since_s: float | None = None
+        self.told = False
+        self.count = 0
+
+    def see(self, now: float, present: bool, after_s: float, until_s: float) -> None:
+        """One look; `after_s` and `until_s` are the damping in each direction."""
+        if present:
+            self.absent_since_s = None
+            if self.present_since_s is None:
+                self.present_since_s = now
+            if not self.told and now - self.present_since_s >= after_s:
+                self.told = True
+                self.count += 1
+            return
+        self.present_since_s = None
+        if self.absent_since_s is None:
+            self.absent_since_s = now
+        if self.told and now - self.absent_since_s >= until_s:
+            self.told = False
+
+
+class Monitor:
+    """Looks each second and whenever it is told that something changed."""
+
+    interval_s = LOOK_S
+
+    def __init__(self, settings: HealthSettings, watched: Sequence[Watched]) -> None:
+        self.settings = settings
+        self.deadline = math.inf
+        self._watched = tuple(watched)
+        self._tasks: tuple[TaskSnapshot, ...] = ()
+        self._suspended = False
+        self._stalled_since_s: float | None = None
+        self._offset_s = 0.0
+        self._damped: dict[tuple[Component, str, Reason], Damped] = {
+            (item.component, item.name, reason): Damped() for item in watched for reason in item.possible_reasons
+        }
+        self._damped[Component.SIDECAR, SIDECAR, Reason.TASK_STALLED] = Damped()
+        names = [(item.component, item.name) for item in watched] + [(Component.SIDECAR, SIDECAR)]
+        self._seconds = {(component, name, health): 0.0 for component, name in names for health in Health}
+        self._health: dict[tuple[Component, str], Health] = {}
+        self._degraded_since_s: dict[tuple[Component, str], float] = {}
+        self._held: tuple[Held, ...] = ()
+        self._looked_s: float | None = None
+
+    def wall(self, now: float, offset_s: float) -> Effects:
+        """The wall clock is `now + offset_s`."""
+        self._offset_s = offset_s
+        return ()
+
+    def start(self, now: float) -> Effects:
+        """Begin to look."""
+        return self.look(now)
+
+    def tasks(self, tasks: Iterable[TaskSnapshot], suspended: bool) -> None:
+        """How the drivers do; part of what the next look sees."""
+        self._tasks, self._suspended = tuple(tasks), suspended
+
+    def tick(self, now: float) -> Effects:
+        """The regular look."""
+        return self.look(now)
+
+    def look(self, now: float) -> Effects:
+        """See every watched machine now."""
+        self.deadline = now + LOOK_S
+        held = sorted(self._raw(now), key=lambda item: (GRAVITY[item.reason], item.component, item.name))
+        self._held = tuple(held)
+        self._count_time(now)
+        return self._damp(now)
+
+    def _raw(self, now: float) -> Iterable[Held]:
+        for item in self._watched:
+            for condition in item.reasons(now):
+                yield Held(item.component, item.name, condition.reason, condition.since_s)
+        stalled = any(task.wedged for task in self._tasks) and not self._suspended
+        if not stalled:
+            self._stalled_since_s = None
+            return
+        if self._stalled_since_s is None:
+            self._stalled_since_s = now
+        yield Held(Component.SIDECAR, SIDECAR, Reason.TASK_STALLED, self._stalled_since_s)
+
+    def _count_time(self, now: float) -> None:
+        """The time since the last look belongs to the health that was found then."""
+        if self._looked_s is not None:
+            passed_s = max(0.0, now - self._looked_s)
+            for owner, health in self._health.items():
+                self._seconds[(*owner, health)] += passed_s
+        self._looked_s = now
+        worst: dict[tuple[Component, str], Health] = {
+            (item.component, item.name): Health.HEALTHY for item in self._watched if item.active
+        }
+        worst[Component.SIDECAR, SIDECAR] = Health.HEALTHY
+        for held in self._held:
+            owner = (held.component, held.name)
+            if held.reason in DOWN:
+                worst[owner] = Health.DOWN
+            elif worst.get(owner) is Health.HEALTHY:
+                worst[owner] = Health.DEGRADED
+        self._health = worst
+
+    def _damp(self, now: float) -> list[Effect]:
+        present = {(held.component, held.name, held.reason) for held in self._held}
+        before = self._told_by_owner()
+        for key, damped in self._damped.items():
+            undamped = key[2] in UNDAMPED
+            after_s = 0.0 if undamped else self.settings.degraded_after_s
+            damped.see(now, key in present, after_s, self.settings.recovered_after_s)
+        after = self._told_by_owner()
+        effects: list[Effect] = []
+        for owner in before.keys() | after.keys():
+            old, new = before.get(owner, ()), after.get(owner, ())
+            if new and new != old:
+                self._degraded_since_s.setdefault(owner, now)
+                effects.append(self._notify(now, Notice.DEGRADED, owner, new))
+            elif old and not new:
+                since_s = self._degraded_since_s.pop(owner, now)
+                fields: dict[str, Field] = {"component": owner[0], "name": owner[1], "after_s": now - since_s}
+                effects.append(Notify(Notice.RECOVERED, now + self._offset_s, fields))
+        return effects
+
+    def _told_by_owner(self) -> dict[tuple[Component, str], tuple[Reason, ...]]:
+        told: dict[tuple[Component, str], tuple[Reason, ...]] = {}
+        for (component, name, reason), damped in self._damped.items():
+            if damped.told:
+                told[component, name] = (*told.get((component, name), ()), reason)
+        return {owner: tuple(sorted(reasons, key=GRAVITY.__getitem__)) for owner, reasons in told.items()}
+
+    def _notify(self, now: float, notice: Notice, owner: tuple[Component, str], reasons: tuple[Reason, ...]) -> Notify:
+        fields: dict[str, Field] = {
+            "component": owner[0],
+            "name": owner[1],
+            "reason": reasons[0],
+            "reasons": ",".join(reasons),
+            "advice": ADVICE[reasons[0]],
+        }
+        return Notify(notice, now + self._offset_s, fields)
+
+    # ------------------------------------------------------------------ verdicts
+
+    def snapshot(self, now: float) -> HealthSnapshot:
+        """An immutable picture as of the last look; times run on to `now`."""
+        running_s = 0.0 if self._looked_s is None else max(0.0, now - self._looked_s)
+        seconds = dict(self._seconds)
+        for owner, health in self._health.items():
+            seconds[(*owner, health)] += running_s
+        return HealthSnapshot(
+            degraded={key: damped.told for key, damped in self._damped.items()},
+            degradations={key: damped.count for key, damped in self._damped.items()},
+            seconds=seconds,
+            held=self._held,
+            health=dict(self._health),
+            checks={
+                "livez": self._live(),
+                "healthz": (*self._live(), *self._files_healthy(now)),
+                "readyz": self._ready(now),
+                "gate": (
+                    self._gate("read", self.settings.gate_read),
+                    self._gate("write", self.settings.gate_write),
+                ),
+            },
+        )
+
+    def _live(self) -> tuple[Check, ...]:
+        """A restart would help: a machine's deadline passed and it could not be restarted."""
+        checks = [Check("ping", True)]
+        for task in self._tasks:
+            ok = not task.wedged or self._suspended
+            checks.append(Check(f"task/{task.task}", ok, "" if ok else f"{task.overdue_s:.0f} s past its deadline"))
+        return tuple(checks)
+
+    def _files_healthy(self, now: float) -> tuple[Check, ...]:
+        names = [item for item in self._watched if item.component in (Component.WATCHER, Component.MIRROR)]
+        return tuple(self._holding(now, item, self.settings.healthz_fail_on) for item in names)
+
+    def _ready(self, now: float) -> tuple[Check, ...]:
+        checks: list[Check] = []
+        for item in self._watched:
+            if self.settings.wait_for_first_sync and item.component is Component.CONNECTION:
+                ok = item.settled_once
+                checks.append(Check(f"first-sync/{item.name}", ok, "" if ok else "the first sync is not done"))
+            checks.append(self._holding(now, item, self.settings.ready_fail_on))
+        return tuple(checks)
+
+    def _holding(self, now: float, item: Watched, fail_on: Mapping[Reason, float]) -> Check:
+        """Whether a reason has held for longer than its grace."""
+        grave = [
+            f"{held.reason} for {now - held.since_s:.0f} s"
+            for held in self._held
+            if (held.component, held.name) == (item.component, item.name)
+            and held.reason in fail_on
+            and now - held.since_s >= fail_on[held.reason]
+        ]
+        return Check(f"{item.component}/{item.name}", not grave, ", ".join(grave))
+
+    def _gate(self, purpose: str, closing: frozenset[Reason]) -> Check:
+        shut = [f"{held.name}: {held.reason}" for held in self._held if held.reason in closing]
+        return Check(purpose, not shut, ", ".join(shut))

@@ -1,0 +1,72 @@
+"""The resume point: what is kept across sockets and restarts, so that the next process asks where the last one stopped."""
+
+from __future__ import annotations
+
+import msgspec
+
+from syncwatch.core.continuity import Continuity
+from syncwatch.core.identity import Identities, Remembered
+
+IDENTITIES_KEPT = 512
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """Lifetime totals over every process that shared the state file, and when they began (wall, Unix seconds)."""
+
+    since_wall_s: float
+    events: int = 0
+    reconnects: int = 0
+    missed: int = 0
+    recovered: int = 0
+    lost: int = 0
+    unaccounted: int = 0
+    late: int = 0
+    resets: int = 0
+
+
+class ResumePoint(msgspec.Struct, frozen=True):
+    """A ledger's position. `saved_wall_s` is when it was taken; `upstream` and `identity` say whose numbers they are."""
+
+    saved_wall_s: float
+    upstream: str
+    totals: Totals
+    epoch: int = 1
+    cursor: int | None = None
+    known: tuple[Remembered, ...] = ()  # the event at the cursor and the one before: what the overlap is compared with
+    seen_above: tuple[tuple[int, int], ...] = ()
+    confirmed: tuple[tuple[int, int], ...] = ()
+    keys: tuple[str | tuple[int, str], ...] = ()
+    hashes: tuple[str, ...] = ()
+
+
+def capture(ledger: Continuity, wall_s: float, upstream: str, totals: Totals) -> ResumePoint:
+    """Take the position of a ledger."""
+    keys, hashes = ledger.identities.newest(IDENTITIES_KEPT)
+    cursor = ledger.cursor
+    known: list[Remembered] = []
+    for number in () if cursor is None else (cursor - 1, cursor):
+        event = ledger.numbers.get(number)
+        if event is not None:
+            known.append(Remembered(number, event.key, event.time_s, event.lane, event.lane_number))
+    return ResumePoint(
+        saved_wall_s=wall_s,
+        upstream=upstream,
+        totals=totals,
+        epoch=ledger.epoch,
+        cursor=cursor,
+        known=tuple(known),
+        seen_above=tuple(ledger.above),
+        confirmed=tuple(ledger.confirmed),
+        keys=tuple(keys),
+        hashes=tuple(hashes),
+    )
+
+
+def restore(ledger: Continuity, point: ResumePoint, now: float) -> None:
+    """Put a fresh ledger where the last process stopped. Holes it knew of enter `missed` now, so the identity holds in this process."""
+    if point.cursor is None:
+        return
+    ledger.identities = Identities(point.keys, point.hashes)
+    for event in point.known:
+        ledger.numbers.put(event.number, event, attempt=0)
+    ledger.restore(now, point.epoch, point.cursor, point.seen_above, point.confirmed)

@@ -1,0 +1,969 @@
+"""One connection: its state, its timers, when to ask, and who is told. The ledgers count; the session decides.
+
+Duties of the caller: pass monotonic `now`; call `wall` once before `start` and then each second; call `tick` when `deadline` has come;
+perform the returned effects in order; give every input its attempt. Input that belongs to an earlier attempt is ignored.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from typing import Protocol as Interface
+
+import msgspec
+
+from syncwatch.core.attempts import CREDENTIALS, Attempts
+from syncwatch.core.backoff import Backoff
+from syncwatch.core.canary import Canary, Fate
+from syncwatch.core.continuity import Continuity, Settled
+from syncwatch.core.effects import (
+    Answer,
+    Close,
+    Dial,
+    Effect,
+    Effects,
+    Field,
+    Handshake,
+    Notice,
+    Notify,
+    Refused,
+    Send,
+)
+from syncwatch.core.health import Component, Condition, Reason
+from syncwatch.core.heartbeat import Heartbeat
+from syncwatch.core.histogram import SLOW_S, Histogram
+from syncwatch.core.resume import ResumePoint, Totals, capture, restore
+from syncwatch.core.snapshot import ConnectionSnapshot, ContinuitySnapshot, LifetimeSnapshot, Moment
+from syncwatch.core.states import (
+    ESTABLISHED,
+    Anomaly,
+    AttemptFailure,
+    Claim,
+    Direction,
+    Disconnect,
+    Origin,
+    State,
+    Verdict,
+)
+from syncwatch.core.timeline import Timeline
+from syncwatch.core.verification import Verification
+from syncwatch.core.wire import (
+    Ack,
+    Control,
+    Event,
+    FrameKind,
+    Invalid,
+    Pong,
+    Protocol,
+    Ready,
+    Reply,
+    Said,
+    Settle,
+    Wire,
+)
+
+RESYNC_PATIENCE = 6.0  # an unanswered round ends after so many ack timeouts, however much live traffic there is
+ANOMALY_NOTICE_S = 10.0  # each kind of anomaly is told at most this often; the counter has them all
+UNANSWERED_LIMIT = 2
+CONNECTION_REASONS = (
+    Reason.FAILED,
+    Reason.UNAUTHORIZED,
+    Reason.FORBIDDEN,
+    Reason.HANDSHAKE_TIMEOUT,
+    Reason.CONNECTING,
+    Reason.RECONNECTING,
+    Reason.RATE_LIMITED,
+    Reason.UPSTREAM_ERROR,
+    Reason.HEARTBEAT_TIMEOUT,
+    Reason.SEND_HALF_OPEN,
+    Reason.BEHIND,
+    Reason.GAP_OPEN,
+    Reason.RESYNC_UNANSWERED,
+    Reason.EVENTS_LOST,
+    Reason.CLAIM_CONTRADICTED,
+    Reason.EPOCH_RESET,
+)
+_NOTHING: tuple[Effect, ...] = ()
+
+
+class SessionSettings(msgspec.Struct, frozen=True):
+    """Everything a connection may be told; seconds."""
+
+    connect_timeout_s: float = 10.0
+    heartbeat_interval_s: float = 15.0
+    heartbeat_timeout_s: float = 10.0
+    backoff: Backoff = Backoff()
+    stable_after_s: float = 30.0
+    breaker: int = 30
+    breaker_retry_s: float = 60.0
+    ack_timeout_s: float = 10.0
+    hole_grace_s: float = 2.0
+    max_jump: int = 100_000
+    resume_max_age_s: float = 3600.0
+    spread_s: float = 5.0
+    verify_interval_s: float = 60.0
+    verify_grace_s: float = 2.0
+    unanswered_retry_s: float = 300.0
+    stale_after_s: float | None = None
+    incident_hold_s: float = 600.0
+
+
+class Entropy(Interface):
+    """Randomness as an argument; random.Random fits."""
+
+    def random(self) -> float: ...
+    def getrandbits(self, k: int, /) -> int: ...
+
+
+class Round(enum.Enum):
+    """Why a resync was asked for."""
+
+    RESUME = "resume"
+    HOLE = "hole"
+    TIP = "tip"
+    BEHIND = "behind"
+
+
+class Session:
+    """The machine of one configured connection."""
+
+    def __init__(
+        self,
+        name: str,
+        protocol: Protocol,
+        settings: SessionSettings,
+        entropy: Entropy,
+        upstream: str = "",
+        resume: ResumePoint | None = None,
+        canary: Canary | None = None,
+    ) -> None:
+        self.name = name
+        self.protocol = protocol
+        self.settings = settings
+        self.upstream = upstream
+        self.canary = canary
+        self.deadline = math.inf
+        self.version = 0
+        self.ledger = Continuity(settings.hole_grace_s, settings.max_jump, protocol.page_limit)
+        self.timeline = Timeline()
+        self.heartbeat = Heartbeat(settings.heartbeat_interval_s, settings.heartbeat_timeout_s)
+        self.attempts = Attempts(settings.backoff, settings.breaker, settings.breaker_retry_s, settings.spread_s)
+        self.verification = Verification(settings.verify_interval_s, settings.verify_grace_s)
+        self._entropy = entropy
+        self._resume = resume
+        self._totals = Totals(since_wall_s=0.0) if resume is None else resume.totals
+        self._out: list[Effect] = []
+        self._offset_s: float | None = None
+        # the attempt under way
+        self._dialling = False
+        self._dial_deadline_s = math.inf
+        self._wire: Wire | None = None
+        self._ready = False
+        self._stable_at_s = math.inf
+        # resync
+        self._round = Round.RESUME
+        self._ask_at_s = math.inf
+        self._unanswered = 0
+        self._settled_once = False
+        self._poison: tuple[int | None, int] = (None, 0)
+        # what happened, for conditions and snapshots
+        self._started: Moment | None = None
+        self._established: Moment | None = None
+        self._last_failure: str | None = None
+        self._half_open: tuple[Direction, float] | None = None
+        self._unanswered_since_s = 0.0
+        self._incidents: dict[Reason, tuple[float, float]] = {}  # since, last
+        self._token_expiry_s: float | None = None
+        self._clock_offset_s: float | None = None
+        self._latency: Histogram | None = None
+        self._last_loss: Moment | None = None
+        self._told: dict[Anomaly, float] = {}
+        # traffic
+        self._events = 0
+        self._controls = 0
+        self._pongs = 0
+        self._invalid = 0
+        self._sent_frames = {FrameKind.HEARTBEAT: 0, FrameKind.RESYNC: 0, FrameKind.CONTROL: 0}
+        self._received_bytes = 0
+        self._sent_bytes = 0
+        self._malformed = 0
+        self._oversized = 0
+        self._ack_missing = 0
+        self._frame_s: float | None = None
+        self._frame_wall_s = 0.0
+        self._event_s: float | None = None
+        self._event_wall_s = 0.0
+        self._picture: tuple[int, ConnectionSnapshot] | None = None
+
+    # ------------------------------------------------------------------ inputs
+
+    @property
+    def state(self) -> State:
+        """Where the connection stands."""
+        return self.timeline.state
+
+    @property
+    def component(self) -> Component:
+        """What its reasons are about."""
+        return Component.CONNECTION
+
+    @property
+    def active(self) -> bool:
+        """Started and not stopped."""
+        return self.state not in (State.IDLE, State.CLOSED)
+
+    @property
+    def settled_once(self) -> bool:
+        """The first sync is done."""
+        return self._settled_once
+
+    @property
+    def possible_reasons(self) -> tuple[Reason, ...]:
+        """Every reason that this connection can ever report."""
+        return tuple(reason for reason in Reason if reason in self._possible_reasons())
+
+    def _possible_reasons(self) -> set[Reason]:
+        possible = set(CONNECTION_REASONS)
+        if self.settings.stale_after_s is not None:
+            possible.add(Reason.STALE)
+        if self.canary is not None:
+            possible.add(Reason.CANARY_LOST)
+        return possible
+
+    @property
+    def interval_s(self) -> float:
+        """The longest regular distance between two deadlines: what liveness measures against."""
+        return max(self.settings.heartbeat_interval_s, self.settings.breaker_retry_s)
+
+    def wall(self, now: float, offset_s: float) -> Effects:
+        """The wall clock is `now + offset_s` (Unix seconds)."""
+        if self._offset_s is None:
+            self.timeline.begin(now, now + offset_s)
+            if not self._totals.since_wall_s:
+                self._totals = msgspec.structs.replace(self._totals, since_wall_s=now + offset_s)
+        self._offset_s = offset_s
+        self.version += 1
+        return _NOTHING
+
+    def start(self, now: float) -> Effects:
+        """Begin: restore the resume point if it is young enough, and dial."""
+        if self._offset_s is None:
+            raise RuntimeError("wall() comes before start()")
+        self._started = self._moment(now)
+        self.verification.begin(now)
+        self._restore(now)
+        self._move(now, State.CONNECTING, "start")
+        self._dial(now)
+        return self._done(now)
+
+    def credentials(self, now: float, expiry_wall_s: float | None) -> Effects:
+        """The token file was read for the first time, or has changed: refused credentials are tried again at once."""
+        self._token_expiry_s = expiry_wall_s
+        if self.attempts.last_reason in CREDENTIALS and not self._dialling and self.attempts.retry_at_s < math.inf:
+            self.attempts.retry_at_s = now
+        return self._done(now)
+
+    def configure(self, now: float, settings: SessionSettings) -> Effects:
+        """New settings for a connection that stays."""
+        self.settings = settings
+        self.ledger.hole_grace_s, self.ledger.max_jump = settings.hole_grace_s, settings.max_jump
+        self.heartbeat.interval_s, self.heartbeat.timeout_s = settings.heartbeat_interval_s, settings.heartbeat_timeout_s
+        attempts, verification = self.attempts, self.verification
+        attempts.backoff, attempts.breaker = settings.backoff, settings.breaker
+        attempts.breaker_retry_s, attempts.spread_s = settings.breaker_retry_s, settings.spread_s
+        verification.interval_s, verification.grace_s = settings.verify_interval_s, settings.verify_grace_s
+        return self._done(now)
+
+    def opened(self, now: float, attempt: int, handshake: Handshake) -> Effects:
+        """The WebSocket upgrade finished."""
+        if attempt != self.attempts.number or not self._dialling:
+            return _NOTHING
+        self._dialling = False
+        self._established = self._moment(now)
+        self.attempts.upgraded(now, handshake)
+        if handshake.server_date_s is not None:
+            self.ledger.server_date(handshake.server_date_s)
+        self._wire = self.protocol.wire(self._entropy.getrandbits(256))
+        for said in self._wire.opened():
+            self._heard(now, said)
+        return self._done(now)
+
+    def received(self, now: float, attempt: int, data: bytes, binary: bool = False) -> Effects:
+        """One message. Returns at once for the common case, an event that is next in line."""
+        wire = self._wire
+        if attempt != self.attempts.number or wire is None:
+            return _NOTHING
+        self.version += 1
+        self._received_bytes += len(data)
+        self._frame_s = now
+        self._frame_wall_s = wall_s = now + self._offset_s  # type: ignore[operator]  # start() has seen to it
+        ledger = self.ledger
+        for said in wire.feed(data, binary):
+            if type(said) is not Event:
+                self._heard(now, said)
+                continue
+            self._events += 1
+            self._event_s, self._event_wall_s = now, wall_s
+            first = ledger.event(now, said)
+            window = ledger.window
+            if window is not None:
+                window.last_frame_s = now
+                if window.ack is not None:
+                    self._settled(now, ledger.complete_early(now))
+            elif first:
+                if self._clock_offset_s is not None and said.time_s is not None and self._latency is not None:
+                    self._latency.observe(wall_s + self._clock_offset_s - said.time_s)
+                if self.verification.watching and said.number is not None:
+                    self.verification.live(now)
+                    ledger.urgent = True
+            if self.canary is not None and self.canary.waiting:
+                self._search_canary(now, data)
+            if said.bad_number:
+                self._anomaly(now, Anomaly.BAD_SEQUENCE, "agent_seq is no integer from 1 to 2^53-1")
+            if wire is not self._wire:
+                break  # an event ended the connection; what follows in this message belongs to nobody
+        if self._out or ledger.urgent:
+            ledger.urgent = False
+            return self._done(now)
+        return _NOTHING
+
+    def failed(
+        self, now: float, attempt: int, reason: AttemptFailure, detail: str = "", retry_after_s: float | None = None
+    ) -> Effects:
+        """The dial did not succeed."""
+        if attempt != self.attempts.number or not self._dialling:
+            return _NOTHING
+        self._attempt_failed(now, reason, detail, retry_after_s)
+        return self._done(now)
+
+    def closed(
+        self, now: float, attempt: int, reason: Disconnect, code: int | None = None, detail: str = "", oversized: bool = False
+    ) -> Effects:
+        """An opened socket ended, not by our Close."""
+        if attempt != self.attempts.number or self._wire is None:
+            return _NOTHING
+        if oversized:
+            self._oversized += 1
+            self._anomaly(now, Anomaly.OVERSIZED, detail)
+        if not self._ready:
+            self._attempt_failed(now, AttemptFailure.PROTOCOL, detail or f"closed with {code} during the handshake", None)
+        else:
+            self._disconnected(now, reason, code, detail)
+        if oversized:
+            self._step_over_poison(now)
+        return self._done(now)
+
+    def polled(self, now: float, poll_id: int, answer: Answer | Refused) -> Effects:
+        """The answer to a Poll."""
+        if self.canary is not None:
+            failed = self.canary.failed
+            self._out.extend(self.canary.polled(now, self._wall_offset, poll_id, answer))
+            if self.canary.clock_offset_s is not None:
+                self._clock_offset(self.canary.clock_offset_s)
+            if self.canary.failed > failed:
+                self._notify(now, Notice.CANARY, result="failed", detail=self.canary.failure)
+        return self._done(now)
+
+    def tick(self, now: float) -> Effects:
+        """The deadline has come. Everything that is due is done, in a fixed order."""
+        if self.attempts.retry_at_s <= now:
+            self._dial(now)
+        if self._dial_deadline_s <= now:
+            self._handshake_timeout(now)
+        if self._ready:
+            self._tick_connection(now)
+        return self._done(now)
+
+    def stop(self, now: float) -> Effects:
+        """Stop on purpose."""
+        if self.state is State.CLOSED:
+            return _NOTHING
+        if self._wire is not None or self._dialling:
+            if self._ready:
+                self.attempts.disconnected(Disconnect.LOCAL, 1000)
+            self._out.append(Close(self.attempts.number, 1000, "going away"))
+        self._let_go(now)
+        self.attempts.retry_at_s = math.inf
+        self._move(now, State.CLOSED, "stop")
+        return self._done(now)
+
+    # ------------------------------------------------------------------ handshakes
+
+    def _restore(self, now: float) -> None:
+        point, self._resume = self._resume, None
+        if point is None or point.cursor is None:
+            return
+        age_s = now + self._wall_offset - point.saved_wall_s
+        if point.upstream != self.upstream:
+            self._notify(now, Notice.RESUMED, detail="the state file is about another upstream: starting fresh")
+        elif abs(age_s) > self.settings.resume_max_age_s:
+            self._notify(now, Notice.RESUMED, detail=f"the resume point is {age_s:.0f} s old: starting fresh", age_s=age_s)
+        else:
+            restore(self.ledger, point, now)
+            self._notify(now, Notice.RESUMED, cursor=point.cursor, epoch=point.epoch, age_s=age_s)
+
+    def _dial(self, now: float) -> None:
+        attempt = self.attempts.dial(now)
+        self._dialling = True
+        self._dial_deadline_s = now + self.settings.connect_timeout_s
+        self._out.append(Dial(attempt, self.protocol.dial(), self.settings.connect_timeout_s))
+
+    def _handshake_timeout(self, now: float) -> None:
+        self._out.append(Close(self.attempts.number, 1000, "handshake timeout"))
+        seconds = self.settings.connect_timeout_s
+        self._attempt_failed(now, AttemptFailure.TIMEOUT, f"no complete handshake within {seconds:g} s", None)
+
+    def _attempt_failed(self, now: float, reason: AttemptFailure, detail: str, retry_after_s: float | None) -> None:
+        self._let_go(now)
+        self.attempts.failed(now, reason, retry_after_s)
+        delay_s = self.attempts.schedule(now, self._entropy.random())
+        self._last_failure = f"{reason}: {detail}" if detail else str(reason)
+        self._notify(now, Notice.ATTEMPT_FAILED, reason=reason, detail=detail, retry_in_s=delay_s)
+        if self.attempts.breaker_open:
+            self._move(now, State.FAILED, str(reason))
+        elif self.state is State.CONNECTING:
+            self._move(now, State.RECONNECTING, str(reason))
+
+    def _let_go(self, now: float) -> None:
+        """Nothing of the present attempt is expected any more."""
+        self._dialling = self._ready = False
+        self._dial_deadline_s = self._stable_at_s = self._ask_at_s = math.inf
+        self._wire = None
+        self._established = None
+        tip = self.ledger.window is not None and self._round is Round.TIP
+        if self.ledger.attempt == self.attempts.number:
+            settled = self.ledger.closed(now)
+            if settled is not None:
+                self._told_settled(now, settled)
+        if tip:
+            self.verification.unanswered()
+        self.heartbeat.closed()
+        self.verification.closed()
+        if self.canary is not None:
+            self.canary.closed()
+
+    def _is_ready(self, now: float) -> None:
+        """The codec's handshake is complete."""
+        if self._ready:
+            return
+        self._ready = True
+        self._dial_deadline_s = math.inf
+        self._stable_at_s = now + self.settings.stable_after_s
+        handshake_s = self.attempts.ready(now)
+        self._last_failure = None
+        self._notify(now, Notice.ESTABLISHED, handshake_s=handshake_s, attempt=self.attempts.number)
+        self.heartbeat.opened(now)
+        self.ledger.opened(self.attempts.number)
+        if self.ledger.cursor is None or self.protocol.traits.settle is not Settle.ACK:
+            self._caught_up(now, "ready, nothing to resume")
+            return
+        if self._unanswered >= UNANSWERED_LIMIT:
+            self._ask_at_s = now + self.settings.unanswered_retry_s
+            self._caught_up(now, "ready; resync requests are not answered")
+            return
+        self._move(now, State.RESYNCING, "ready")
+        self._round = Round.RESUME
+        if self.ledger.needs_full:
+            self._ask_at_s = now + self.settings.spread_s * self._entropy.random()
+        else:
+            self._ask(now)
+
+    def _caught_up(self, now: float, reason: str) -> None:
+        if self.state is not State.OPEN:
+            self._move(now, State.OPEN, reason)
+        self._settled_once = True
+        if self.verification.due_s == math.inf:
+            self.verification.opened(now, soon=self.ledger.cursor is None)
+        if self.canary is not None:
+            self.canary.opened(now, self._entropy.random())
+
+    def _disconnected(self, now: float, reason: Disconnect, code: int | None, detail: str) -> None:
+        """An established connection ended; the next attempt is scheduled."""
+        stable = self.attempts.consecutive == 0 and self._stable_at_s == math.inf
+        self._let_go(now)
+        self.attempts.disconnected(reason, code)
+        if not stable:
+            self.attempts.consecutive += 1
+        spread = self._entropy.random() if stable else None
+        delay_s = self.attempts.schedule(now, self._entropy.random(), spread)
+        self._last_failure = f"{reason}: {detail}" if detail else str(reason)
+        self._notify(now, Notice.DISCONNECTED, reason=reason, code=code, detail=detail, retry_in_s=delay_s)
+        self._move(now, State.FAILED if self.attempts.breaker_open else State.RECONNECTING, str(reason))
+
+    def _drop(self, now: float, reason: Disconnect, detail: str) -> None:
+        """End the connection from our side; the session moves on without waiting."""
+        self._out.append(Close(self.attempts.number, 1000, detail))
+        self._disconnected(now, reason, None, detail)
+
+    def _step_over_poison(self, now: float) -> None:
+        cursor, refused = self._poison
+        refused = refused + 1 if cursor == self.ledger.cursor else 1
+        self._poison = (self.ledger.cursor, refused)
+        if refused >= 2 and self.ledger.cursor is not None:
+            lost = self.ledger.lost
+            self.ledger.step_over(now)
+            self._poison = (None, 0)
+            self._lost(now, self.ledger.lost - lost, 0)
+
+    # ------------------------------------------------------------------ words
+
+    def _heard(self, now: float, said: Said) -> None:
+        """Any word but an event."""
+        kind = type(said)
+        if kind is Pong:
+            assert isinstance(said, Pong)
+            self._pongs += 1
+            if self.heartbeat.answered(now, now + self._wall_offset, said.token):
+                self._half_open = None
+            if said.server_time_s is not None:
+                self._clock_offset(said.server_time_s - (now + self._wall_offset))
+        elif isinstance(said, Ack):
+            self._controls += 1
+            self._acknowledged(now, said)
+        elif isinstance(said, Reply):
+            self._send(said.data, said.kind)
+        elif isinstance(said, Ready):
+            self._is_ready(now)
+        elif isinstance(said, Control):
+            self._controls += 1
+        elif isinstance(said, Invalid):
+            self._invalid += 1
+            self._malformed += 1
+            self._anomaly(now, Anomaly.MALFORMED, said.reason)
+            if said.fatal:
+                self._drop(now, Disconnect.PROTOCOL_ERROR, said.reason)
+
+    def _acknowledged(self, now: float, ack: Ack) -> None:
+        ledger = self.ledger
+        early, unsolicited = ledger.ack_early, ledger.ack_unsolicited
+        self._settled(now, ledger.acknowledged(now, ack))
+        if ledger.ack_early > early:
+            self._anomaly(now, Anomaly.ACK_EARLY, f"{ack.replayed} frames claimed")
+        if ledger.ack_unsolicited > unsolicited:
+            self._anomaly(now, Anomaly.ACK_UNSOLICITED, f"after {ack.after}, current {ack.current}")
+        elif ledger.wants_page:
+            self._ask(now)
+        ledger.urgent = True
+
+    # ------------------------------------------------------------------ asking and settling
+
+    def _ask(self, now: float) -> None:
+        """Send a resync request."""
+        assert self._wire is not None
+        self._ask_at_s = math.inf
+        after, since_s = self.ledger.request(now)
+        self._send(self._wire.resync(after, since_s), FrameKind.RESYNC)
+
+    def _settled(self, now: float, settled: Settled | None) -> None:
+        """A round was answered in full."""
+        if settled is None:
+            return
+        self._unanswered = 0
+        tip = self._round is Round.TIP
+        self._told_settled(now, settled)
+        if self.ledger.needs_full:
+            if tip:
+                self.verification.checked(now, needed_help=True)
+            self._round = Round.RESUME
+            self._ask_at_s = now + self.settings.spread_s * self._entropy.random()
+            if self.state is State.OPEN:
+                self._move(now, State.RESYNCING, "the server's counter restarted")
+            return
+        if tip:
+            self.verification.checked(now, settled.needed_help)
+            if not settled.needed_help:
+                self._notify(now, Notice.VERIFICATION, result="verified", cursor=self.ledger.cursor, current=settled.current)
+        else:
+            self.verification.settled(now)
+        self._caught_up(now, "settled")
+
+    def _told_settled(self, now: float, settled: Settled) -> None:
+        """Tell how a round ended, answered or not."""
+        quiet = self._round is Round.TIP and not settled.needed_help
+        if not quiet:
+            self._notify(
+                now,
+                Notice.RESYNCED,
+                claim=settled.claim,
+                verdict=settled.verdict,
+                replayed=settled.replayed,
+                gap_detected=settled.gap_detected,
+                recovered=settled.recovered,
+                lost=settled.lost,
+                unaccounted=settled.unaccounted,
+                cursor=self.ledger.cursor,
+                epoch=self.ledger.epoch,
+            )
+        if settled.claim is not Claim.NONE and settled.verdict is Verdict.CONTRADICTED:
+            self._incident(now, Reason.CLAIM_CONTRADICTED)
+        self._lost(now, settled.lost, settled.unaccounted)
+
+    def _lost(self, now: float, lost: int, unaccounted: int) -> None:
+        if lost or unaccounted:
+            self._last_loss = self._moment(now)
+            self._notify(now, Notice.LOST, lost=lost, unaccounted=unaccounted)
+        if lost:
+            self._incident(now, Reason.EVENTS_LOST)
+
+    def _resync_unanswered(self, now: float) -> None:
+        self._ack_missing += 1
+        self._anomaly(now, Anomaly.ACK_MISSING, "a resync request was not answered")
+        if self._unanswered == 0:
+            self._unanswered_since_s = now
+        self._unanswered += 1
+        if self._unanswered < UNANSWERED_LIMIT:
+            self._drop(now, Disconnect.RESYNC_TIMEOUT, "resync unanswered")
+            return
+        tip = self._round is Round.TIP
+        settled = self.ledger.abandon(now)
+        if settled is not None:
+            self._told_settled(now, settled)
+        if tip:
+            self.verification.unanswered()
+        self.verification.due_s = math.inf
+        self._ask_at_s = now + self.settings.unanswered_retry_s
+        if self.state is not State.OPEN:
+            self._caught_up(now, "resync unanswered")
+            self.verification.due_s = math.inf
+
+    # ------------------------------------------------------------------ timers
+
+    def _tick_connection(self, now: float) -> None:
+        """Due work of an established connection."""
+        if self._stable_at_s <= now:
+            self._stable_at_s = math.inf
+            self.attempts.stable()
+        direction = self.heartbeat.verdict(now, self._frame_s)
+        if direction is not None:
+            self._half_open_found(now, direction)
+            return
+        token = self.heartbeat.due(now, now + self._wall_offset)
+        if token is not None:
+            assert self._wire is not None
+            self._send(self._wire.ping(token), FrameKind.HEARTBEAT)
+        self._tick_window(now)
+        if not self._ready:
+            return
+        if self.ledger.window is None:
+            self._tick_holes(now)
+        self._tick_canary(now)
+
+    def _half_open_found(self, now: float, direction: Direction) -> None:
+        self._half_open = (direction, now)
+        self._notify(now, Notice.HALF_OPEN, direction=direction)
+        if direction is Direction.SEND:
+            self._drop(now, Disconnect.SEND_TIMEOUT, "frames arrive but pings are not answered")
+        else:
+            self._drop(now, Disconnect.HEARTBEAT_TIMEOUT, "no pong")
+
+    def _tick_window(self, now: float) -> None:
+        """An open round: the grace after an early acknowledgement, or the wait for one."""
+        window = self.ledger.window
+        if window is None:
+            return
+        if window.ack is not None:
+            if now >= window.last_frame_s + self.settings.hole_grace_s:
+                short = self.ledger.replay_short
+                self._settled(now, self.ledger.give_up_waiting(now))
+                if self.ledger.replay_short > short:
+                    self._anomaly(now, Anomaly.REPLAY_SHORT, f"{self.ledger.replay_short - short} claimed frames never came")
+                if self.ledger.wants_page:
+                    self._ask(now)
+        elif now >= self._window_deadline() or self.ledger.overflowing:
+            self._resync_unanswered(now)
+
+    def _window_deadline(self) -> float:
+        window = self.ledger.window
+        if window is None:
+            return math.inf
+        if window.ack is not None:
+            return window.last_frame_s + self.settings.hole_grace_s
+        timeout_s = self.settings.ack_timeout_s
+        return min(window.last_frame_s + timeout_s, window.at_s + RESYNC_PATIENCE * timeout_s)
+
+    def _tick_holes(self, now: float) -> None:
+        """No round is open: confirm holes, ask when something is missing, suspected, behind, or simply due."""
+        ledger, verification = self.ledger, self.verification
+        confirmed = ledger.confirm_due(now)
+        if confirmed:
+            self._notify(now, Notice.GAP, cause="live", first=ledger.confirmed.low, last=ledger.confirmed.high, missing=confirmed)
+            self._resync(now, Round.HOLE, "confirmed hole")
+        elif verification.ripened(now):
+            self._notify(now, Notice.VERIFICATION, result="behind", cursor=ledger.cursor, current=ledger.top)
+            self._resync(now, Round.BEHIND, "tip check behind")
+        elif self._ask_at_s <= now:
+            self._ask(now)
+        elif self.state is State.OPEN and (verification.due_s <= now or ledger.suspicious) and not self._given_up_asking:
+            self._round = Round.TIP
+            verification.due_s = math.inf
+            self._ask(now)
+
+    @property
+    def _given_up_asking(self) -> bool:
+        return self._unanswered >= UNANSWERED_LIMIT
+
+    def _resync(self, now: float, why: Round, reason: str) -> None:
+        if self.state is State.OPEN:
+            self._move(now, State.RESYNCING, reason)
+        self._round = why
+        if self._given_up_asking:
+            self._ask_at_s = min(self._ask_at_s, now + self.settings.unanswered_retry_s)
+            self._move(now, State.OPEN, "resync requests are not answered")
+        else:
+            self._ask(now)
+
+    def _tick_canary(self, now: float) -> None:
+        canary = self.canary
+        if canary is None:
+            return
+        effects, timed_out = canary.tick(now, f"{self._entropy.getrandbits(64):016x}")
+        self._out.extend(effects)
+        if timed_out:
+            self._notify(now, Notice.CANARY, result="timed_out", detail=f"{timed_out} not seen within {canary.timeout_s:g} s")
+            self._incident(now, Reason.CANARY_LOST)
+
+    def _search_canary(self, now: float, data: bytes) -> None:
+        assert self.canary is not None
+        fate = self.canary.seen(now, data)
+        if fate is Fate.RECEIVED and self.ledger.window is None:
+            self.verification.canary(now)
+
+    # ------------------------------------------------------------------ small things
+
+    @property
+    def _wall_offset(self) -> float:
+        return 0.0 if self._offset_s is None else self._offset_s
+
+    def _moment(self, now: float) -> Moment:
+        return Moment(now, now + self._wall_offset)
+
+    def _clock_offset(self, offset_s: float) -> None:
+        self._clock_offset_s = offset_s
+        if self._latency is None:
+            self._latency = Histogram(SLOW_S)
+
+    def _send(self, data: str | bytes, kind: FrameKind) -> None:
+        self._sent_frames[kind] += 1
+        self._sent_bytes += len(data.encode()) if isinstance(data, str) else len(data)
+        self._out.append(Send(self.attempts.number, data))
+
+    def _move(self, now: float, to: State, reason: str) -> None:
+        before = self.state
+        if before is to:
+            return
+        self.timeline.move(now, now + self._wall_offset, to, reason)
+        self._notify(now, Notice.STATE, from_state=before, to_state=to, reason=reason)
+
+    def _notify(self, now: float, notice: Notice, **fields: Field) -> None:
+        self._out.append(Notify(notice, now + self._wall_offset, {"connection": self.name, **fields}))
+
+    def _anomaly(self, now: float, kind: Anomaly, detail: str) -> None:
+        if now - self._told.get(kind, -math.inf) >= ANOMALY_NOTICE_S:
+            self._told[kind] = now
+            self._notify(now, Notice.ANOMALY, kind=kind, detail=detail)
+
+    def _incident(self, now: float, reason: Reason) -> None:
+        held = self._incidents.get(reason)
+        since_s = held[0] if held is not None and now - held[1] < self.settings.incident_hold_s else now
+        self._incidents[reason] = (since_s, now)
+
+    def _done(self, now: float) -> Effects:
+        """Every input but the common one ends here: tell of resets, re-arm the deadline, hand out the effects."""
+        self.version += 1
+        ledger = self.ledger
+        if ledger.epoch_told != ledger.epoch:
+            ledger.epoch_told = ledger.epoch
+            self._incident(now, Reason.EPOCH_RESET)
+            self._notify(now, Notice.RESET, epoch=ledger.epoch, detail="the server's counter restarted")
+            if ledger.window is None and self._ready and self._ask_at_s == math.inf and ledger.needs_full:
+                self._round = Round.RESUME
+                self._ask_at_s = now + self.settings.spread_s * self._entropy.random()
+        if ledger.suspicious and self._ready and ledger.window is None:
+            self._anomaly(now, Anomaly.IMPLAUSIBLE_JUMP, f"a number far above {ledger.top}")
+        self.deadline = self._next_deadline(now)
+        if not self._out:
+            return _NOTHING
+        out, self._out = self._out, []
+        return out
+
+    def _next_deadline(self, now: float) -> float:
+        if not self._ready:
+            return min(self.attempts.retry_at_s, self._dial_deadline_s)
+        ledger = self.ledger
+        deadline = min(self._stable_at_s, self.heartbeat.deadline)
+        if ledger.window is not None:
+            deadline = min(deadline, now if ledger.overflowing else self._window_deadline())
+        else:
+            deadline = min(deadline, ledger.next_confirm_s, self.verification.verdict_s, self._ask_at_s)
+            if self.state is State.OPEN and not self._given_up_asking:
+                deadline = min(deadline, now if ledger.suspicious else self.verification.due_s)
+        if self.canary is not None:
+            deadline = min(deadline, self.canary.deadline)
+        return deadline
+
+    # ------------------------------------------------------------------ outputs
+
+    def reasons(self, now: float) -> tuple[Condition, ...]:
+        """Everything that is wrong now, raw: conditions and the incidents still held."""
+        found = [*self._connection_conditions(), *self._stream_conditions(now)]
+        hold_s = self.settings.incident_hold_s
+        found += [Condition(reason, since) for reason, (since, last) in self._incidents.items() if now - last < hold_s]
+        return tuple(found)
+
+    def _connection_conditions(self) -> list[Condition]:
+        state, entered_s = self.state, self.timeline.entered_s or 0.0
+        if state in (State.IDLE, State.CLOSED):
+            return []
+        found: list[Condition] = []
+        if state is State.FAILED:
+            found.append(Condition(Reason.FAILED, entered_s))
+        if state is State.CONNECTING:
+            found.append(Condition(Reason.CONNECTING, entered_s))
+        if state is State.RECONNECTING:
+            found.append(Condition(Reason.RECONNECTING, entered_s))
+        told = {
+            AttemptFailure.UNAUTHORIZED: Reason.UNAUTHORIZED,
+            AttemptFailure.FORBIDDEN: Reason.FORBIDDEN,
+            AttemptFailure.TIMEOUT: Reason.HANDSHAKE_TIMEOUT,
+            AttemptFailure.RATE_LIMITED: Reason.RATE_LIMITED,
+            AttemptFailure.REJECTED: Reason.UPSTREAM_ERROR,
+        }
+        last = self.attempts.last_reason
+        if last is not None and last in told:
+            found.append(Condition(told[last], self.attempts.last_failure_s))
+        if self._half_open is not None:
+            direction, since_s = self._half_open
+            reason = Reason.SEND_HALF_OPEN if direction is Direction.SEND else Reason.HEARTBEAT_TIMEOUT
+            found.append(Condition(reason, since_s))
+        return found
+
+    def _stream_conditions(self, now: float) -> list[Condition]:
+        found: list[Condition] = []
+        if self.state in (State.IDLE, State.CLOSED):
+            return found
+        if self.verification.behind_since_s is not None:
+            found.append(Condition(Reason.BEHIND, self.verification.behind_since_s))
+        stale_s = self.settings.stale_after_s
+        if stale_s is not None and self._started is not None:
+            quiet_since_s = self._event_s if self._event_s is not None else self._started.now_s
+            if now - quiet_since_s >= stale_s:
+                found.append(Condition(Reason.STALE, quiet_since_s + stale_s))
+        if self.ledger.missing_since_s is not None:
+            found.append(Condition(Reason.GAP_OPEN, self.ledger.missing_since_s))
+        if self._given_up_asking:
+            found.append(Condition(Reason.RESYNC_UNANSWERED, self._unanswered_since_s))
+        return found
+
+    def resume_point(self, now: float) -> ResumePoint | None:
+        """What the next process needs; None before the first wall time."""
+        if self._offset_s is None:
+            return None
+        return capture(self.ledger, now + self._offset_s, self.upstream, self._lifetime())
+
+    def _lifetime(self) -> Totals:
+        before, ledger = self._totals, self.ledger
+        events = ledger.live + ledger.undecided + sum(ledger.received.values())
+        return Totals(
+            since_wall_s=before.since_wall_s,
+            events=before.events + events,
+            reconnects=before.reconnects + self.attempts.reconnects,
+            missed=before.missed + ledger.missed - ledger.restored,
+            recovered=before.recovered + ledger.recovered,
+            lost=before.lost + ledger.lost,
+            unaccounted=before.unaccounted + ledger.unaccounted,
+            late=before.late + ledger.late,
+            resets=before.resets + ledger.resets,
+        )
+
+    def snapshot(self) -> ConnectionSnapshot:
+        """An immutable picture, cached until the next input."""
+        if self._picture is None or self._picture[0] != self.version:
+            self._picture = (self.version, self._draw())
+        return self._picture[1]
+
+    def _draw(self) -> ConnectionSnapshot:
+        attempts, ledger = self.attempts, self.ledger
+        waiting = attempts.retry_at_s if attempts.retry_at_s < math.inf else None
+        totals = self._lifetime()
+        return ConnectionSnapshot(
+            name=self.name,
+            protocol=self.protocol.name,
+            dialect=self.protocol.dialect,
+            numbering=self.protocol.traits.numbering,
+            upstream=self.upstream,
+            timeline=self.timeline.snapshot(),
+            started=self._started,
+            established=self._established if self.state in ESTABLISHED else None,
+            attempts=attempts.number,
+            attempt_failures=dict(attempts.failures),
+            last_failure=self._last_failure,
+            next_attempt_now_s=waiting,
+            reconnects=attempts.reconnects,
+            disconnects=dict(attempts.disconnects),
+            close_codes=dict(attempts.close_codes),
+            consecutive_failures=attempts.consecutive,
+            handshake=attempts.handshake.snapshot(),
+            last_handshake_s=dict(attempts.phases_s),
+            token_expiry_wall_s=self._token_expiry_s,
+            certificate_expiry_wall_s=attempts.certificate_expiry_s,
+            frames_received={
+                FrameKind.EVENT: self._events,
+                FrameKind.CONTROL: self._controls,
+                FrameKind.HEARTBEAT: self._pongs,
+                FrameKind.INVALID: self._invalid,
+            },
+            frames_sent=dict(self._sent_frames),
+            received_bytes=self._received_bytes,
+            sent_bytes=self._sent_bytes,
+            anomalies={
+                Anomaly.MALFORMED: self._malformed,
+                Anomaly.OVERSIZED: self._oversized,
+                Anomaly.BAD_SEQUENCE: ledger.bad_sequence,
+                Anomaly.IMPLAUSIBLE_JUMP: ledger.implausible_jumps,
+                Anomaly.ACK_EARLY: ledger.ack_early,
+                Anomaly.ACK_MISSING: self._ack_missing,
+                Anomaly.ACK_UNSOLICITED: ledger.ack_unsolicited,
+                Anomaly.REPLAY_SHORT: ledger.replay_short,
+            },
+            last_frame=None if self._frame_s is None else Moment(self._frame_s, self._frame_wall_s),
+            last_event=None if self._event_s is None else Moment(self._event_s, self._event_wall_s),
+            verifications=dict(self.verification.results),
+            verified_now_s=self.verification.verified_s,
+            heartbeat=self.heartbeat.snapshot(),
+            clock_offset_s=self._clock_offset_s,
+            event_latency=None if self._latency is None else self._latency.snapshot(),
+            continuity=self._draw_ledger(),
+            canary=None if self.canary is None else self.canary.snapshot(),
+            lifetime=LifetimeSnapshot(**msgspec.structs.asdict(totals)),
+            conditions=(),
+            settled_once=self._settled_once,
+        )
+
+    def _draw_ledger(self) -> ContinuitySnapshot:
+        ledger = self.ledger
+        received = {**ledger.received, Origin.LIVE: ledger.live}
+        return ContinuitySnapshot(
+            epoch=ledger.epoch,
+            cursor=ledger.cursor,
+            events_received=received,
+            duplicates=ledger.duplicates,
+            out_of_order=ledger.out_of_order,
+            undecided=ledger.undecided,
+            gaps=dict(ledger.gaps),
+            missing=ledger.missing,
+            missed=ledger.missed,
+            recovered=ledger.recovered,
+            lost=ledger.lost,
+            unaccounted=ledger.unaccounted,
+            late=ledger.late,
+            resets=ledger.resets,
+            resyncs=dict(ledger.resyncs),
+            resync_duration=ledger.resync_duration.snapshot(),
+            replayed=ledger.replayed,
+            forgotten={
+                "identities": ledger.identities.forgotten_identities,
+                "ranges": ledger.forgotten_ranges,
+                "hashes": ledger.identities.forgotten_hashes,
+            },
+            last_loss=self._last_loss,
+        )

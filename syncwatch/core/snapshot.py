@@ -1,0 +1,201 @@
+"""Immutable pictures of every machine: the only thing that the exposition, the CLI and the state of health read.
+
+What belongs here: data. Every number is copied from its one owner. Monotonic times end in `_s` of a Moment's `now_s`; wall times are
+Unix seconds. Ages are computed by the reader, from the monotonic clock, while it answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from syncwatch.core.health import Condition, HealthSnapshot
+from syncwatch.core.histogram import HistogramSnapshot
+from syncwatch.core.states import (
+    Anomaly,
+    AttemptFailure,
+    Claim,
+    Direction,
+    Disconnect,
+    GapCause,
+    Origin,
+    State,
+    Verdict,
+    Verification,
+)
+from syncwatch.core.wire import FrameKind, Numbering
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """When something happened, on both clocks: monotonic for ages, wall (stamped then) for timestamps."""
+
+    now_s: float
+    wall_s: float
+
+
+class Transition(msgspec.Struct, frozen=True):
+    """One state change and why."""
+
+    at: Moment
+    from_state: State
+    to_state: State
+    reason: str
+
+
+class TimelineSnapshot(msgspec.Struct, frozen=True):
+    """Time per state. `seconds` leaves out the running state's present stay, which began at `entered_now_s`."""
+
+    state: State
+    entered_now_s: float
+    entered_wall_s: Mapping[State, float]
+    seconds: Mapping[State, float]
+    transitions: Mapping[tuple[State, State], int]
+    recent: tuple[Transition, ...]
+
+    def seconds_in(self, state: State, now_s: float) -> float:
+        """Time spent in `state` up to `now_s`, the running stay included."""
+        running = max(0.0, now_s - self.entered_now_s) if state is self.state else 0.0
+        return self.seconds.get(state, 0.0) + running
+
+
+class HeartbeatSnapshot(msgspec.Struct, frozen=True):
+    """sent = acknowledged + missed + outstanding. Late ones stay missed."""
+
+    sent: int
+    acknowledged: int
+    missed: int
+    late: int
+    outstanding: int
+    last_sent: Moment | None
+    last_ack: Moment | None
+    last_rtt_s: float | None
+    rtt: HistogramSnapshot
+    half_open: Mapping[Direction, int]
+
+
+class ContinuitySnapshot(msgspec.Struct, frozen=True):
+    """The ledger. Always missed = recovered + lost + unaccounted + missing."""
+
+    epoch: int
+    cursor: int | None
+    events_received: Mapping[Origin, int]
+    duplicates: int
+    out_of_order: int
+    undecided: int
+    gaps: Mapping[GapCause, int]
+    missing: int
+    missed: int
+    recovered: int
+    lost: int
+    unaccounted: int
+    late: int
+    resets: int
+    resyncs: Mapping[tuple[Claim, Verdict], int]
+    resync_duration: HistogramSnapshot
+    replayed: int
+    forgotten: Mapping[str, int]  # ledger: identities, ranges, hashes
+    last_loss: Moment | None
+
+
+class CanarySnapshot(msgspec.Struct, frozen=True):
+    """End-to-end writes: lost = timed_out - late."""
+
+    sent: int
+    received: int
+    timed_out: int
+    late: int
+    duplicate: int
+    failed: int
+    round_trip: HistogramSnapshot
+
+
+class LifetimeSnapshot(msgspec.Struct, frozen=True):
+    """Totals over all processes that shared the state file, this one included, and when they began (wall)."""
+
+    since_wall_s: float
+    events: int
+    reconnects: int
+    missed: int
+    recovered: int
+    lost: int
+    unaccounted: int
+    late: int
+    resets: int
+
+
+class ConnectionSnapshot(msgspec.Struct, frozen=True):
+    """One connection, whole."""
+
+    name: str
+    protocol: str
+    dialect: str
+    numbering: Numbering
+    upstream: str
+    timeline: TimelineSnapshot
+    started: Moment | None
+    established: Moment | None
+    attempts: int
+    attempt_failures: Mapping[AttemptFailure, int]
+    last_failure: str | None  # a sentence: why the last attempt or connection ended; None while all is well
+    next_attempt_now_s: float | None
+    reconnects: int
+    disconnects: Mapping[Disconnect, int]
+    close_codes: Mapping[str, int]
+    consecutive_failures: int
+    handshake: HistogramSnapshot
+    last_handshake_s: Mapping[str, float]  # phase: dns, tcp, tls, upgrade, protocol
+    token_expiry_wall_s: float | None
+    certificate_expiry_wall_s: float | None
+    frames_received: Mapping[FrameKind, int]
+    frames_sent: Mapping[FrameKind, int]
+    received_bytes: int
+    sent_bytes: int
+    anomalies: Mapping[Anomaly, int]
+    last_frame: Moment | None
+    last_event: Moment | None
+    verifications: Mapping[Verification, int]
+    verified_now_s: float | None  # monotonic time of the last proof, or of the start; None before it
+    heartbeat: HeartbeatSnapshot
+    clock_offset_s: float | None
+    event_latency: HistogramSnapshot | None  # None while no clock offset was ever known
+    continuity: ContinuitySnapshot | None  # None where the protocol does not number
+    canary: CanarySnapshot | None  # None when not configured
+    lifetime: LifetimeSnapshot
+    conditions: tuple[Condition, ...]
+    settled_once: bool  # the first sync is done
+
+
+class TaskSnapshot(msgspec.Struct, frozen=True):
+    """A machine's driver. `overdue_s`: how far past its own deadline, 0 while in time; `wedged`: beyond its limit and not restarted."""
+
+    task: str
+    overdue_s: float
+    wedged: bool
+
+
+class SidecarSnapshot(msgspec.Struct, frozen=True):
+    """The process itself. `suspended`: resumed from a suspension less than 30 s ago, so liveness withholds judgement."""
+
+    version: str
+    revision: str
+    python_version: str
+    instance: str
+    started: Moment
+    tasks: tuple[TaskSnapshot, ...]
+    suspended: bool
+    event_loop_lag_s: float
+    statefile_write_failures: int | None  # None without a state directory
+    statefile_last_write_wall_s: float | None
+    config_last_reload_successful: bool
+    config_last_reload_success_wall_s: float
+    callback_errors: int
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """Everything, at one moment."""
+
+    at: Moment
+    connections: tuple[ConnectionSnapshot, ...]
+    health: HealthSnapshot
+    sidecar: SidecarSnapshot

@@ -1,0 +1,161 @@
+"""Connection states, the one table of allowed transitions, and the closed sets of reasons for attempts and disconnects.
+
+Law: every state change is an edge of TRANSITIONS. A missing edge is the error.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class State(enum.StrEnum):
+    """Where a connection stands; the metric label `state`."""
+
+    IDLE = "idle"  # configured, not started
+    CONNECTING = "connecting"  # first handshake under way
+    RESYNCING = "resyncing"  # ready; the missed part was asked for and is not yet settled
+    OPEN = "open"  # caught up, heartbeats answered
+    POLLING = "polling"  # no WebSocket; the HTTP feed carries on
+    RECONNECTING = "reconnecting"  # waiting for the next attempt or in it
+    FAILED = "failed"  # breaker open or credentials refused; retried slowly, never given up
+    CLOSED = "closed"  # stopped on purpose
+
+
+ESTABLISHED = frozenset({State.RESYNCING, State.OPEN})
+
+TRANSITIONS: dict[State, dict[State, str]] = {
+    State.IDLE: {State.CONNECTING: "start", State.CLOSED: "stop"},
+    State.CONNECTING: {
+        State.OPEN: "ready, nothing to resume",
+        State.RESYNCING: "ready",
+        State.RECONNECTING: "attempt failed",
+        State.FAILED: "credentials refused",
+        State.CLOSED: "stop",
+    },
+    State.RESYNCING: {
+        State.OPEN: "settled",
+        State.RECONNECTING: "closed or resync timeout",
+        State.CLOSED: "stop",
+    },
+    State.OPEN: {
+        State.RESYNCING: "confirmed hole or tip check behind",
+        State.RECONNECTING: "closed or half-open",
+        State.CLOSED: "stop",
+    },
+    State.POLLING: {
+        State.OPEN: "re-probe succeeded",
+        State.RESYNCING: "re-probe succeeded",
+        State.FAILED: "credentials refused",
+        State.CLOSED: "stop",
+    },
+    State.RECONNECTING: {
+        State.OPEN: "ready, nothing to resume",
+        State.RESYNCING: "ready",
+        State.POLLING: "fallback",
+        State.FAILED: "breaker or credentials refused",
+        State.CLOSED: "stop",
+    },
+    State.FAILED: {
+        State.OPEN: "ready, nothing to resume",
+        State.RESYNCING: "ready",
+        State.CLOSED: "stop",
+    },
+    State.CLOSED: {},
+}
+
+EDGES: tuple[tuple[State, State], ...] = tuple((a, b) for a, row in TRANSITIONS.items() for b in row)
+
+
+class AttemptFailure(enum.StrEnum):
+    """Why a handshake did not succeed."""
+
+    DNS = "dns"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    RATE_LIMITED = "rate_limited"
+    REJECTED = "rejected"
+    PROTOCOL = "protocol"
+
+
+class Disconnect(enum.StrEnum):
+    """Why an established connection ended."""
+
+    PEER_CLOSED = "peer_closed"
+    PEER_ERROR = "peer_error"
+    NETWORK = "network"
+    HEARTBEAT_TIMEOUT = "heartbeat_timeout"
+    SEND_TIMEOUT = "send_timeout"
+    OVERFLOW = "overflow"
+    RESYNC_TIMEOUT = "resync_timeout"
+    SUPERSEDED = "superseded"
+    PROTOCOL_ERROR = "protocol_error"
+    LOCAL = "local"
+
+
+CLOSE_CODES: tuple[int, ...] = (1000, 1001, 1006, 1008, 1011, 1012, 1013)
+"""Close codes with a label of their own; any other is counted as `other`."""
+
+
+class Anomaly(enum.StrEnum):
+    """Things a correct peer does not do."""
+
+    MALFORMED = "malformed"
+    OVERSIZED = "oversized"
+    BAD_SEQUENCE = "bad_sequence"
+    IMPLAUSIBLE_JUMP = "implausible_jump"
+    ACK_EARLY = "ack_early"
+    ACK_MISSING = "ack_missing"
+    ACK_UNSOLICITED = "ack_unsolicited"
+    REPLAY_SHORT = "replay_short"
+
+
+class Origin(enum.StrEnum):
+    """How the first copy of an event arrived."""
+
+    LIVE = "live"
+    RING = "ring"
+    STORE = "store"
+    POLL = "poll"
+    AUDIT = "audit"
+
+
+class Claim(enum.StrEnum):
+    """What the server said about a replay."""
+
+    COMPLETE = "complete"
+    GAP = "gap"
+    NONE = "none"
+
+
+class Verdict(enum.StrEnum):
+    """What the ledger found the claim to be."""
+
+    VERIFIED = "verified"
+    CONTRADICTED = "contradicted"
+    UNVERIFIABLE = "unverifiable"
+
+
+class Verification(enum.StrEnum):
+    """Result of asking the server for its newest number."""
+
+    VERIFIED = "verified"
+    BEHIND = "behind"
+    FAILED = "failed"
+
+
+class GapCause(enum.StrEnum):
+    """Where a gap was seen."""
+
+    LIVE = "live"
+    RECONNECT = "reconnect"
+
+
+class Direction(enum.StrEnum):
+    """Which half of a half-open connection is dead."""
+
+    RECEIVE = "receive"
+    SEND = "send"

@@ -1,0 +1,125 @@
+"""What in a replay was replay and what was live: one round, from a resync request to its acknowledgement or the close.
+
+Rules: accounting 1 to 4. The window records what came, in order; it decides when asked, at its end, and changes no counter itself.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from syncwatch.core.wire import MAX_NUMBER, Ack, Event
+
+FIRST = 1  # first copy of its identity
+NEW = 2  # its number was neither seen nor known to be missing
+SHIFT = 2
+MAX_FRAMES = 65_536  # a round that is longer than this is given up: memory stays bounded under a flood
+
+
+class PageRows(msgspec.Struct):
+    """Rows of one bounded database query in this round."""
+
+    rows: int = 0
+    fresh: int = 0
+    newest_s: float | None = None
+
+
+class Window:
+    """One open request. `frames` holds one int per numbered frame: number, and the flags FIRST and NEW."""
+
+    __slots__ = (
+        "ack",
+        "after",
+        "at_s",
+        "cursor_at_request",
+        "frames",
+        "highest_seen",
+        "last_frame_s",
+        "numbered_firsts",
+        "other_firsts",
+        "overlap_seen",
+        "pages",
+        "since_s",
+        "store_firsts",
+        "store_frames",
+    )
+
+    def __init__(self, at_s: float, after: int, since_s: float | None, cursor: int | None, highest_seen: int) -> None:
+        self.at_s = at_s
+        self.after = after
+        self.since_s = since_s
+        self.cursor_at_request = cursor
+        self.highest_seen = highest_seen  # before the request: what a live frame must exceed not to be out of order
+        self.frames: list[int] = []
+        self.numbered_firsts = 0
+        self.store_frames = 0
+        self.store_firsts = 0
+        self.other_firsts = 0  # unnumbered and not marked as replay: live
+        self.overlap_seen = False
+        self.pages: dict[str, PageRows] = {}
+        self.ack: Ack | None = None  # accepted, but fewer frames than it claims have come
+        self.last_frame_s = at_s
+
+    @property
+    def undecided(self) -> int:
+        """First copies that are in no origin yet."""
+        return self.store_firsts + self.other_firsts + self.numbered_firsts
+
+    def row(self, event: Event, first: bool) -> None:
+        """Record an unnumbered event."""
+        if not event.replayed:
+            self.other_firsts += first
+            return
+        self.store_frames += 1
+        self.store_firsts += first
+        if event.page_kind is not None:
+            page = self.pages.setdefault(event.page_kind, PageRows())
+            page.rows += 1
+            page.fresh += first
+            if event.time_s is not None:
+                page.newest_s = max(event.time_s, page.newest_s or -math.inf)
+
+    def renumber(self) -> None:
+        """A new epoch began inside this round: every first sight of a number in it is new."""
+        self.highest_seen = 0
+        seen: set[int] = set()
+        for index, frame in enumerate(self.frames):
+            number = frame >> SHIFT
+            self.frames[index] = (frame & ~NEW) | (0 if number in seen else NEW)
+            seen.add(number)
+
+    def burst(self, ack: Ack) -> tuple[int, int]:
+        """The slice of `frames` that is the ring's replay: `replayed - store` frames from the last sight of the smallest number on."""
+        ring = max(0, ack.replayed - self.store_frames)
+        start = self._start(above=ack.after)
+        return (start, start) if start == len(self.frames) else (start, min(start + ring, len(self.frames)))
+
+    def arrived(self, ack: Ack) -> int:
+        """How many of the frames that the acknowledgement claims have come."""
+        start = self._start(above=ack.after)
+        current = ack.current
+        return self.store_frames + sum(frame >> SHIFT <= current for frame in self.frames[start:])
+
+    def unacknowledged_burst(self) -> tuple[int, int]:
+        """The replay in a round without acknowledgement: a definition, not knowledge (accounting rule 2)."""
+        start, end = self._start(above=None), len(self.frames)
+        if start == end or self.after == MAX_NUMBER:  # nothing came, or nothing was asked to be replayed
+            return end, end
+        smallest = self.frames[start] >> SHIFT
+        cursor = self.cursor_at_request
+        overlap = cursor is not None and smallest <= cursor
+        overtaken = any(frame >> SHIFT > smallest for frame in self.frames[:start])
+        return (start, end) if overlap or overtaken else (end, end)
+
+    def _start(self, above: int | float | None) -> int:
+        """Index of the last sight of the smallest number (above `above`); the end if there is none."""
+        smallest: int | None = None
+        start = len(self.frames)
+        for index, frame in enumerate(self.frames):
+            number = frame >> SHIFT
+            if above is not None and number <= above:
+                continue
+            if smallest is None or number <= smallest:
+                smallest, start = number, index
+        return start

@@ -1,0 +1,168 @@
+"""The words between a codec and the session, and the two protocols (typing's) that a codec implements.
+
+What belongs here: immutable words and the interfaces. What must not: any rule about them; rules live in the machines.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Protocol as Interface
+
+import msgspec
+
+MAX_NUMBER = 2**53 - 1  # the largest integer that a JSON peer in JavaScript counts exactly
+
+
+class Numbering(enum.StrEnum):
+    """How the server numbers events; the metric label `continuity`."""
+
+    CONTIGUOUS = "contiguous"  # +1 for every event: a hole is a loss until proven otherwise
+    INCREASING = "increasing"  # grows, jumps are normal
+    NONE = "none"
+
+
+class Settle(enum.StrEnum):
+    """How the end of a replay is known."""
+
+    ACK = "ack"
+    FEED = "feed"
+    NONE = "none"
+
+
+class FrameKind(enum.StrEnum):
+    """Kinds of frames that are counted, received (event, control, heartbeat, invalid) and sent (the rest)."""
+
+    EVENT = "event"
+    CONTROL = "control"
+    HEARTBEAT = "heartbeat"
+    INVALID = "invalid"
+    RESYNC = "resync"
+
+
+class Traits(msgspec.Struct, frozen=True):
+    """What differs between protocols, as data."""
+
+    numbering: Numbering
+    settle: Settle
+    feed: bool = False
+
+
+class Request(msgspec.Struct, frozen=True):
+    """An HTTP request or WebSocket upgrade, without its token: the shell reads the token file and adds it.
+
+    `token_query` names the query parameter that carries the token (put first); `bearer` asks for an Authorization header.
+    `token` says which configured token file is meant: the connection's, or the canary's own.
+    """
+
+    url: str
+    method: str = "GET"
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    token_query: str | None = None
+    bearer: bool = False
+    token: str = "connection"  # noqa: S105  a name, not a secret
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One data event. `key` is its identity; `strong` says that the key alone identifies it for ever.
+
+    `number` is None for unnumbered events and when the peer sent something that is no number (`bad_number`).
+    `time_s` is the server's clock (Unix seconds). `replayed` is the server's own mark. `page_kind` names the bounded query
+    that a replayed row came from. `lane` and `lane_number` are a second numbering inside the first (a channel's own).
+    """
+
+    key: str
+    strong: bool
+    number: int | None = None
+    time_s: float | None = None
+    replayed: bool = False
+    bad_number: bool = False
+    page_kind: str | None = None
+    lane: str | None = None
+    lane_number: int | None = None
+
+
+class Ack(msgspec.Struct, frozen=True, gc=False):
+    """The server says a replay is over: asked `after`, now at `current`, `replayed` frames sent, `gap` if its buffer was too short."""
+
+    after: int | float
+    current: int
+    replayed: int
+    gap: bool
+
+
+class Pong(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a ping; `token` is None where the protocol cannot tell which, and then they answer in order."""
+
+    token: int | None = None
+    server_time_s: float | None = None
+
+
+class Ready(msgspec.Struct, frozen=True, gc=False):
+    """The codec's handshake is complete: events may flow."""
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """Send this."""
+
+    data: str | bytes
+    kind: FrameKind = FrameKind.CONTROL
+
+
+class Control(msgspec.Struct, frozen=True, gc=False):
+    """A well-formed frame that is neither event, pong nor acknowledgement and needs no answer."""
+
+
+class Invalid(msgspec.Struct, frozen=True, gc=False):
+    """A frame that cannot be understood. `fatal`: the stream behind it cannot be trusted and must be re-made."""
+
+    reason: str
+    fatal: bool = False
+
+
+Said = Event | Ack | Pong | Ready | Reply | Control | Invalid
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Events of one page of a feed, oldest first, and the cursor to go on from."""
+
+    events: tuple[Event, ...]
+    cursor: str | None = None
+
+
+class Wire(Interface):
+    """The state of one attempt; thrown away with it."""
+
+    def opened(self) -> Sequence[Said]:
+        """First words after the upgrade: frames to send, and Ready when nothing has to be awaited."""
+        ...
+
+    def feed(self, data: bytes, binary: bool = False) -> Sequence[Said]:
+        """One message in, words out. Never raises."""
+        ...
+
+    def ping(self, token: int) -> str | bytes:
+        """A ping frame; `token` comes back in the Pong where the protocol can carry it."""
+        ...
+
+    def resync(self, after: int, since_s: float | None) -> str | bytes:
+        """Ask for everything after number `after`; `since_s` (server clock, Unix seconds) bounds a database replay."""
+        ...
+
+
+class Protocol(Interface):
+    """One per configured connection; configuration without state."""
+
+    name: str
+    dialect: str
+    traits: Traits
+    page_limit: int | None
+
+    def dial(self) -> Request:
+        """The upgrade request."""
+        ...
+
+    def wire(self, entropy: int) -> Wire:
+        """Fresh state for one attempt."""
+        ...

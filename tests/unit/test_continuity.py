@@ -1,0 +1,213 @@
+"""core/continuity.py: every worked accounting case, and the rules they come from."""
+
+from __future__ import annotations
+
+from syncwatch.core.continuity import Continuity
+from syncwatch.core.states import Claim, GapCause, Verdict
+from syncwatch.core.wire import Event
+from tests.unit.ledger_script import Ledger
+
+
+def test_case_1_in_ring_replay() -> None:
+    """Five missed, all in the ring; the overlap and the own presence arrive twice."""
+    ledger = Ledger().feed("P1 2 3 4 5 X R(4) P11 5 6 7 8 9 10 P11 A(4,11,7,no)")
+    assert (6, 5, 0) == ledger.origins()
+    assert (5, 5, 0, 0, 0) == ledger.numbers()
+    assert 2 == ledger.continuity.duplicates
+    assert 11 == ledger.continuity.cursor
+    assert {(Claim.COMPLETE, Verdict.VERIFIED): 1} == ledger.continuity.resyncs
+    assert 7 == ledger.continuity.replayed
+
+
+def test_case_2_reconnect_with_nothing_missed() -> None:
+    """The acknowledgement says two replayed and nothing was missed."""
+    ledger = Ledger().feed("P1 2 3 X R(2) P4 3 P4 A(2,4,2,no)")
+    assert (4, 0, 0) == ledger.origins()
+    assert (0, 0, 0, 0, 0) == ledger.numbers()
+    assert 2 == ledger.continuity.duplicates
+    assert 0 == ledger.continuity.gaps[GapCause.RECONNECT]
+
+
+def test_case_3_live_before_between_and_after() -> None:
+    """A current number above the burst's end is no gap."""
+    ledger = Ledger().feed("P1 2 3 X R(2) P6 7 | 3 4 5 P6 7 | 8 9 A(2,9,5,no) 10")
+    assert (8, 2, 0) == ledger.origins()
+    assert (2, 2, 0, 0, 0) == ledger.numbers()
+    assert 3 == ledger.continuity.duplicates
+    assert 10 == ledger.continuity.cursor
+    assert 1 == ledger.continuity.gaps[GapCause.RECONNECT]
+
+
+def test_case_4_acknowledgement_before_the_frames() -> None:
+    """Settles after the claimed frames, never at the acknowledgement."""
+    ledger = Ledger().feed("P1 2 3 X R(2) A(2,6,4,no) 3 4 5")
+    assert not ledger.settled
+    ledger.feed("6")
+    assert (3, 3, 0) == ledger.origins()
+    assert (3, 3, 0, 0, 0) == ledger.numbers()
+    assert (1, 1, 0) == (ledger.continuity.ack_early, ledger.continuity.duplicates, ledger.continuity.replay_short)
+
+
+def test_case_4b_acknowledgement_claims_more_than_is_sent() -> None:
+    """After the grace two are short, and lost; the claim is contradicted."""
+    ledger = Ledger().feed("P1 2 3 X R(2) A(2,6,4,no) 3 4 +2s")
+    assert (3, 1, 0) == ledger.origins()
+    assert (3, 1, 2, 0, 0) == ledger.numbers()
+    assert (2, 6) == (ledger.continuity.replay_short, ledger.continuity.cursor)
+    assert {(Claim.COMPLETE, Verdict.CONTRADICTED): 1} == ledger.continuity.resyncs
+    ledger.feed("5")
+    assert 1 == ledger.continuity.late
+    assert (3, 1, 2, 0, 0) == ledger.numbers()
+
+
+def test_case_5_missing_acknowledgement() -> None:
+    """Nothing is declared lost; the cursor moves only because the numbers became contiguous."""
+    ledger = Ledger().feed("P1 2 3 X R(2) P6 3 4 5 P6 X")
+    assert (4, 2, 0) == ledger.origins()
+    assert (2, 2, 0, 0, 0) == ledger.numbers()
+    assert (2, 6) == (ledger.continuity.duplicates, ledger.continuity.cursor)
+    assert {(Claim.NONE, Verdict.UNVERIFIABLE): 1} == ledger.continuity.resyncs
+
+
+def test_case_6_ring_overflow_restored_by_the_database() -> None:
+    """Rows have no numbers: a hundred holes are unaccounted, not lost."""
+    ledger = Ledger().feed("1..100 X R(99) 201..700 D101..D350 A(99,700,750,gap)")
+    assert (100, 500, 100) == ledger.origins()
+    assert (600, 500, 0, 100, 0) == ledger.numbers()
+    assert (150, 700) == (ledger.continuity.duplicates, ledger.continuity.cursor)
+    assert {(Claim.GAP, Verdict.UNVERIFIABLE): 1} == ledger.continuity.resyncs
+
+
+def test_case_8_since_too_late() -> None:
+    """The same acknowledgement but for its count, and a hundred lost."""
+    ledger = Ledger().feed("1..100 X R(99) 201..700 A(99,700,500,gap)")
+    assert (600, 500, 100, 0, 0) == ledger.numbers()
+    assert {(Claim.GAP, Verdict.VERIFIED): 1} == ledger.continuity.resyncs
+
+
+def test_case_9_database_duplicates_without_numbers() -> None:
+    """Rows never touch the cursor; a reaction is recognised by its content."""
+    ledger = Ledger().feed("P1 2 r3")
+    ledger.continuity.needs_full = True
+    ledger.feed("R(-1) P1 2 r3 4 D2 Dr D4 A(-1,4,7,gap)")
+    assert (3, 1, 0) == ledger.origins()
+    assert 6 == ledger.continuity.duplicates
+    assert (1, 1, 0, 0, 0) == ledger.numbers()
+    assert 4 == ledger.continuity.cursor
+
+
+def test_case_12_bad_numbers() -> None:
+    """Seven bad numbers are events all the same, and counted."""
+    ledger = Ledger().feed("P1 2")
+    for index in range(7):
+        ledger.continuity.event(0.0, Event(f"bad{index}", strong=True, bad_number=True))
+    ledger.feed("3 4")
+    assert (11, 0, 0) == ledger.origins()
+    assert (7, 4) == (ledger.continuity.bad_sequence, ledger.continuity.cursor)
+
+
+def test_case_13_out_of_order_and_a_hole_on_a_live_connection() -> None:
+    """One hole heals by itself, the other by a resync on the same socket from the contiguous cursor."""
+    ledger = Ledger().feed("P1 2 3 4 5 7 6 8 10")
+    assert (2, 1) == (ledger.continuity.gaps[GapCause.LIVE], ledger.continuity.out_of_order)
+    assert (0, 0, 0, 0, 0) == ledger.numbers()
+    ledger.feed("+2s")
+    assert (1, 0, 0, 0, 1) == ledger.numbers()
+    ledger.feed("R(7) 8 9 10 11 A(7,11,4,no)")
+    assert (9, 2, 0) == ledger.origins()
+    assert (2, 2, 0, 0, 0) == ledger.numbers()
+    assert (2, 11) == (ledger.continuity.duplicates, ledger.continuity.cursor)
+
+
+def test_restart_below_the_cursor() -> None:
+    """The new counter is below ours: a new epoch, a full resync, and its numbers accounted from 1."""
+    ledger = Ledger().feed("1..41 X R(40)")
+    fresh = [Event(f"n{number}", strong=True, number=number, time_s=5000.0 + number) for number in range(1, 9)]
+    ledger.continuity.event(0.0, fresh[6])
+    assert (1, 2) == (ledger.continuity.resets, ledger.continuity.epoch)
+    ledger.feed("A(40,7,0,no)")
+    assert ledger.continuity.needs_full
+    after, since_s = ledger.continuity.request(0.0)
+    assert (-1, 1041.0 - 2.0) == (after, since_s)
+    for item in fresh:
+        ledger.continuity.event(0.0, item)
+    ledger.feed("A(-1,8,8,gap)")
+    assert (42, 7, 0) == ledger.origins()
+    assert (7, 7, 0, 0, 0) == ledger.numbers()
+    assert (8, 1) == (ledger.continuity.cursor, ledger.continuity.resets)
+
+
+def test_restart_that_overtook_the_cursor() -> None:
+    """The overlap is another event: only content tells, and the overlap proves it."""
+    ledger = Ledger().feed("1..11 X R(10)")
+    fresh = [Event(f"n{number}", strong=True, number=number, time_s=5000.0 + number) for number in range(1, 27)]
+    ledger.continuity.event(0.0, fresh[25])
+    for item in fresh[10:]:
+        ledger.continuity.event(0.0, item)
+    ledger.feed("A(10,26,16,no)")
+    assert 1 == ledger.continuity.resets
+    assert {(Claim.COMPLETE, Verdict.UNVERIFIABLE): 1} == ledger.continuity.resyncs
+    ledger.feed("R(-1)")
+    for item in fresh:
+        ledger.continuity.event(0.0, item)
+    ledger.feed("A(-1,26,26,gap)")
+    assert (12, 25, 0) == ledger.origins()
+    assert (25, 25, 0, 0, 0) == ledger.numbers()
+    assert 26 == ledger.continuity.cursor
+
+
+def test_a_million_number_jump_costs_bytes() -> None:
+    """Only what an acknowledgement confirms is missed; the range costs one pair."""
+    ledger = Ledger().feed("1 2 3 2000000")
+    assert (1, 3) == (ledger.continuity.implausible_jumps, ledger.continuity.cursor)
+    ledger.feed("R(2) 3 A(2,3,1,no) 4")
+    assert (0, 0, 0, 0, 0) == ledger.numbers()
+    assert 4 == ledger.continuity.cursor
+    ledger.feed("3000000 R(3) 2999501..3000000 A(3,3000000,500,gap)")
+    assert (2_999_995, 499, 2_999_496, 0, 0) == ledger.numbers()
+    assert 3_000_000 == ledger.continuity.cursor
+    assert len(ledger.continuity.confirmed) == 0
+
+
+def test_poison_frame_is_stepped_over() -> None:
+    """A frame that can never be read is missed and lost once, and the next request has no overlap."""
+    ledger = Ledger().feed("1 2 3 X")
+    ledger.continuity.step_over(0.0)
+    ledger.feed("R(4) 5 A(4,5,1,no)")
+    assert (2, 1, 1, 0, 0) == ledger.numbers()
+    assert 5 == ledger.continuity.cursor
+
+
+def test_paging_asks_again_before_settling() -> None:
+    """A database query cut by its limit is asked again from its newest row; only then are holes given up."""
+    continuity = Continuity(page_limit=10)
+    ledger = Ledger(continuity).feed("1..5 X R(4) 101..120 D6..D15 A(4,120,30,gap)")
+    assert continuity.wants_page
+    assert not ledger.settled
+    assert (4, 1015.0 - 1) == continuity.request(0.0)
+    ledger.feed("101..120 D15..D20 A(4,120,26,gap)")
+    assert (5, 20, 15) == ledger.origins()
+    assert (115, 20, 80, 15, 0) == ledger.numbers()
+    assert 1 == sum(continuity.resyncs.values())
+
+
+def test_unproven_connection_confirms_nothing() -> None:
+    """A connection that closes before its epoch is proven leaves its holes for the next one."""
+    ledger = Ledger().feed("1 2 3 X R(2) P9 X")
+    assert (0, 0, 0, 0, 0) == ledger.numbers()
+    ledger.feed("R(2) P12 3 4 5 6 7 8 P9 10 11 P12 A(2,12,10,no)")
+    assert 12 == ledger.continuity.cursor
+
+
+def test_unsolicited_acknowledgement_changes_nothing() -> None:
+    """Without an open window, or with another number than was asked, an acknowledgement is only counted."""
+    ledger = Ledger().feed("1 2 3 A(2,9,7,no)")
+    ledger.feed("X R(2) A(1,9,8,no)")
+    assert (2, 3) == (ledger.continuity.ack_unsolicited, ledger.continuity.cursor)
+    assert ledger.continuity.window is not None
+
+
+def test_first_word_may_be_the_servers_number() -> None:
+    """A tip check without any number seen asks for nothing and starts where the server stands."""
+    ledger = Ledger().feed(f"R({2**53 - 1}) A({2**53 - 1},41,0,no) 42 43")
+    assert (43, (0, 0, 0, 0, 0)) == (ledger.continuity.cursor, ledger.numbers())
