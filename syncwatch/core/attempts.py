@@ -69,7 +69,8 @@ class Attempts:
         self.opens += 1
         self.last_reason = None
         self._retry_after_s = 0.0
-        self.phases_s["protocol"] = now - self._upgraded_s
+        if now > self._upgraded_s:  # a codec without words of its own has no such phase
+            self.phases_s["protocol"] = now - self._upgraded_s
         duration_s = now - self._dialled_s
         self.handshake.observe(duration_s)
         return duration_s

@@ -1,0 +1,90 @@
+"""The typed, strict configuration: `load` gives a Config or a ConfigError with every mistake, each with its line.
+
+What belongs here: what may be written, what it means, and the sentences about what is wrong. What must not: using any of it.
+"""
+
+from syncwatch.config.connections import (
+    Audit,
+    Connection,
+    Heartbeat,
+    Polling,
+    Reconnect,
+    RelaycastCanary,
+    RelaycastConnection,
+    RelayfileCanary,
+    RelayfileConnection,
+    Resync,
+    Tls,
+    TpsConnection,
+    TpsHostConnection,
+    TpsPassiveConnection,
+    Verify,
+)
+from syncwatch.config.endpoints import Address
+from syncwatch.config.files import unreadable_files
+from syncwatch.config.loading import check, config_path, load, parse, read_text
+from syncwatch.config.mistakes import ConfigError, Mistake
+from syncwatch.config.schema import (
+    Config,
+    Gate,
+    Health,
+    Healthz,
+    Hook,
+    Log,
+    Mirror,
+    Ready,
+    Reconcile,
+    Sentinel,
+    Service,
+    Watcher,
+)
+from syncwatch.config.secret import Secret, SecretError, read_secret
+from syncwatch.config.support import unsupported
+from syncwatch.config.values import duration_s, duration_text, size_bytes, size_text
+
+__all__ = [
+    "Address",
+    "Audit",
+    "Config",
+    "ConfigError",
+    "Connection",
+    "Gate",
+    "Health",
+    "Healthz",
+    "Heartbeat",
+    "Hook",
+    "Log",
+    "Mirror",
+    "Mistake",
+    "Polling",
+    "Ready",
+    "Reconcile",
+    "Reconnect",
+    "RelaycastCanary",
+    "RelaycastConnection",
+    "RelayfileCanary",
+    "RelayfileConnection",
+    "Resync",
+    "Secret",
+    "SecretError",
+    "Sentinel",
+    "Service",
+    "Tls",
+    "TpsConnection",
+    "TpsHostConnection",
+    "TpsPassiveConnection",
+    "Verify",
+    "Watcher",
+    "check",
+    "config_path",
+    "duration_s",
+    "duration_text",
+    "load",
+    "parse",
+    "read_secret",
+    "read_text",
+    "size_bytes",
+    "size_text",
+    "unreadable_files",
+    "unsupported",
+]

@@ -1,0 +1,77 @@
+"""What may be written in a configuration and does not run in this version.
+
+Law: nothing is silently ignored. A key that is accepted and has no effect yet is refused here, by a sentence. When the work lands,
+its entry goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from syncwatch.config.connections import RelaycastConnection
+from syncwatch.config.mistakes import Mistake, in_order
+from syncwatch.config.schema import Config
+from syncwatch.version import __version__
+
+Refusals = Iterator[tuple[str, str]]
+"""Pairs of a path and a sentence."""
+
+YET = f"in syncwatch {__version__} yet"
+RELOADS_S = (Config().auto_reload_s, 0.0)
+"""The default asks for nothing, and 0s asks for what this version does: SIGHUP and POST /-/reload only."""
+
+
+def unsupported(config: Config) -> list[Mistake]:
+    """Everything that this version cannot do yet, at the key that asks for it."""
+    return in_order(config.source.mistake(path, text) for entry in LATER for path, text in entry(config))
+
+
+def _protocols(config: Config) -> Refusals:
+    for position, connection in enumerate(config.connections):
+        if not isinstance(connection, RelaycastConnection):
+            path = f"connections[{position}].protocol"
+            yield path, f"protocol {connection.protocol} does not run {YET}; protocol relaycast does"
+
+
+def _dialects(config: Config) -> Refusals:
+    for position, connection in enumerate(config.connections):
+        if isinstance(connection, RelaycastConnection) and connection.dialect != "ring":
+            yield (
+                f"connections[{position}].dialect",
+                f"dialect {connection.dialect} does not run {YET}; dialect ring does",
+            )
+
+
+def _lists(config: Config) -> Refusals:
+    for key, blocks in (
+        ("watchers", config.watchers),
+        ("mirrors", config.mirrors),
+        ("services", config.services),
+        ("hooks", config.hooks),
+    ):
+        if blocks:
+            yield key, f"{key} do not run {YET}"
+
+
+def _healthz(config: Config) -> Refusals:
+    if config.health.healthz.fail_on:
+        yield "health.healthz.fail_on", f"watchers and mirrors, whose reasons these are, do not run {YET}"
+
+
+def _settings(config: Config) -> Refusals:
+    for key, value in (
+        ("probes_listen", config.probes_listen),
+        ("web_config", config.web_config),
+        ("gate_file", config.gate_file),
+    ):
+        if value is not None:
+            yield key, f"{key} has no effect {YET}; leave it out"
+
+
+def _auto_reload(config: Config) -> Refusals:
+    if config.auto_reload_s not in RELOADS_S:
+        yield "auto_reload", f"the file is not watched for changes {YET}; leave auto_reload out"
+
+
+LATER: tuple[Callable[[Config], Refusals], ...] = (_protocols, _dialects, _lists, _healthz, _settings, _auto_reload)
+"""One entry for each piece of work that is not done."""
