@@ -1,0 +1,1 @@
+"""What the outside sees. Reads snapshots, changes nothing."""

@@ -1,0 +1,460 @@
+"""Every metric of this version, and which of their label values a protocol can ever report.
+
+What belongs here: data, and the reference page made from it (`python -m syncwatch.exposition.registry` prints it). Nothing
+here reads a snapshot. Names, types and labels are a public interface: they are never renamed, only added.
+"""
+
+from __future__ import annotations
+
+import enum
+import sys
+from collections.abc import Iterable, Mapping
+from functools import cache
+
+import msgspec
+
+from syncwatch.core.health import ADVICE, Component, Health, Reason
+from syncwatch.core.histogram import FAST_S, SLOW_S
+from syncwatch.core.states import (
+    CLOSE_CODES,
+    EDGES,
+    TRANSITIONS,
+    Anomaly,
+    AttemptFailure,
+    Claim,
+    Direction,
+    Disconnect,
+    GapCause,
+    Origin,
+    State,
+    Verdict,
+    Verification,
+)
+from syncwatch.core.wire import FrameKind
+
+LabelSet = tuple[str, ...]
+"""Values of a metric's further labels, in the order of the definition."""
+
+
+class Kind(enum.StrEnum):
+    """The type, in OpenMetrics' words; text 0.0.4 shows an info as a gauge."""
+
+    INFO = "info"
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    HISTOGRAM = "histogram"
+
+
+class Section(enum.StrEnum):
+    """Who reports it; the headings of the reference."""
+
+    CONNECTION = "Connections"
+    HEARTBEAT = "Heartbeats"
+    CONTINUITY = "Continuity"
+    CANARY = "Canary"
+    HEALTH = "Health"
+    SIDECAR = "The sidecar itself"
+    PROCESS = "The process"
+
+
+PER_CONNECTION = (Section.CONNECTION, Section.HEARTBEAT, Section.CONTINUITY, Section.CANARY)
+"""Sections whose metrics carry the label `connection`."""
+
+
+class Definition(msgspec.Struct, frozen=True):
+    """One metric. `further` are the labels beside `connection`; `absent` says when there is no sample ("": always there).
+
+    `sparse`: a label set appears when it first happens, instead of standing at 0 from the first scrape.
+    """
+
+    section: Section
+    kind: Kind
+    name: str
+    help: str
+    further: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    absent: str = ""
+    sparse: bool = False
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels, in order."""
+        return ("connection", *self.further) if self.section in PER_CONNECTION else self.further
+
+    @property
+    def family(self) -> str:
+        """OpenMetrics' name of the family: without `_total` and `_info`."""
+        suffix = {Kind.COUNTER: "_total", Kind.INFO: "_info"}.get(self.kind, "")
+        return self.name.removesuffix(suffix)
+
+    @property
+    def unit(self) -> str:
+        """The unit that the name ends with, or "": OpenMetrics allows no other."""
+        last = self.family.rpartition("_")[2]
+        return last if last in ("seconds", "bytes") else ""
+
+
+_INFO, _GAUGE, _COUNTER, _HISTOGRAM = Kind
+_C, _B, _L, _Y, _H, _S, _P = Section
+_NOT_CONFIGURED = "unless a canary is configured"
+
+DEFINITIONS: tuple[Definition, ...] = (
+    Definition(_C, _INFO, "syncwatch_connection_info", "What the connection is: protocol, dialect, how its server numbers events, and scheme, host and port of the server. Always 1.", ("protocol", "dialect", "continuity", "upstream")),
+    Definition(_C, _GAUGE, "syncwatch_connection_up", "1 while a WebSocket is established, whether it still catches up or is open."),
+    Definition(_C, _GAUGE, "syncwatch_connection_state", "1 for the state the connection is in, 0 for all others.", ("state",)),
+    Definition(_C, _GAUGE, "syncwatch_connection_state_entered_timestamp_seconds", "When the state was last entered.", ("state",), absent="for states never entered", sparse=True),
+    Definition(_C, _COUNTER, "syncwatch_connection_state_seconds_total", "Time spent in the state, the running stay included.", ("state",)),
+    Definition(_C, _COUNTER, "syncwatch_connection_transitions_total", "Changes from one state to another; only the pairs that are possible.", ("from_state", "to_state")),
+    Definition(_C, _GAUGE, "syncwatch_connection_established_timestamp_seconds", "When the present WebSocket was opened.", absent="while there is none"),
+    Definition(_C, _COUNTER, "syncwatch_connection_attempts_total", "Handshakes started."),
+    Definition(_C, _COUNTER, "syncwatch_connection_attempt_failures_total", "Handshakes that failed, by why.", ("reason",)),
+    Definition(_C, _COUNTER, "syncwatch_connection_reconnects_total", "WebSockets opened after the first one."),
+    Definition(_C, _COUNTER, "syncwatch_connection_disconnects_total", "Established WebSockets that ended, by why.", ("reason",)),
+    Definition(_C, _COUNTER, "syncwatch_connection_close_codes_total", "Established WebSockets that ended, by the close code that was received; 1006 means none was.", ("code",)),
+    Definition(_C, _GAUGE, "syncwatch_connection_consecutive_failures", "Failed attempts since the connection was last open for long enough to call it stable."),
+    Definition(_C, _HISTOGRAM, "syncwatch_connection_handshake_duration_seconds", "From the start of a handshake to a connection that is ready for events.", buckets=FAST_S),
+    Definition(_C, _GAUGE, "syncwatch_connection_last_handshake_seconds", "How long each phase of the last handshake took.", ("phase",), absent="for phases that did not take place", sparse=True),
+    Definition(_C, _GAUGE, "syncwatch_token_expiry_timestamp_seconds", "When the token expires by its own word (the claim `exp` of a JWT, read and not verified).", absent="for tokens that do not say"),
+    Definition(_C, _GAUGE, "syncwatch_tls_certificate_expiry_timestamp_seconds", "When the server's certificate expires.", absent="without TLS, and until the first handshake"),
+    Definition(_C, _COUNTER, "syncwatch_frames_received_total", "WebSocket messages received, by what they were.", ("kind",)),
+    Definition(_C, _COUNTER, "syncwatch_frames_sent_total", "WebSocket messages sent, by what they were.", ("kind",)),
+    Definition(_C, _COUNTER, "syncwatch_received_bytes_total", "Payload of the WebSocket messages received."),
+    Definition(_C, _COUNTER, "syncwatch_sent_bytes_total", "Payload of the WebSocket messages sent."),
+    Definition(_C, _COUNTER, "syncwatch_protocol_anomalies_total", "Things that a correct server does not do.", ("kind",)),
+    Definition(_C, _GAUGE, "syncwatch_last_frame_timestamp_seconds", "When anything last arrived on a WebSocket; a handshake does not count.", absent="until the first"),
+    Definition(_C, _GAUGE, "syncwatch_last_frame_age_seconds", "Time since anything last arrived on a WebSocket.", absent="until the first"),
+    Definition(_C, _GAUGE, "syncwatch_last_event_timestamp_seconds", "When an event last arrived.", absent="until the first"),
+    Definition(_C, _GAUGE, "syncwatch_last_event_age_seconds", "Time since an event last arrived.", absent="until the first"),
+    Definition(_C, _COUNTER, "syncwatch_verifications_total", "Tip checks: the server was asked for its newest number, and the answer compared with what had arrived.", ("result",)),
+    Definition(_C, _GAUGE, "syncwatch_unverified_seconds", "Time since it was last proven that the server has nothing newer than what arrived; since the start if never. An answered ping proves nothing here.", absent="before the start"),
+    Definition(_B, _COUNTER, "syncwatch_heartbeats_sent_total", "Pings sent. Always acknowledged + missed + those still waiting for their answer."),
+    Definition(_B, _COUNTER, "syncwatch_heartbeats_acknowledged_total", "Pings answered in time."),
+    Definition(_B, _COUNTER, "syncwatch_heartbeats_missed_total", "Pings not answered in time."),
+    Definition(_B, _COUNTER, "syncwatch_heartbeats_late_total", "Pings answered after they had been counted as missed; they stay missed."),
+    Definition(_B, _GAUGE, "syncwatch_heartbeat_last_sent_timestamp_seconds", "When the last ping was sent.", absent="until the first"),
+    Definition(_B, _GAUGE, "syncwatch_heartbeat_last_ack_timestamp_seconds", "When a ping was last answered.", absent="until the first"),
+    Definition(_B, _HISTOGRAM, "syncwatch_heartbeat_rtt_seconds", "From a ping to its own answer.", buckets=FAST_S),
+    Definition(_B, _COUNTER, "syncwatch_half_open_total", "WebSockets found dead although nobody closed them, by the dead direction.", ("direction",)),
+    Definition(_B, _GAUGE, "syncwatch_clock_offset_seconds", "The server's clock minus ours, from answers that carry the server's time.", absent="while no answer has carried it"),
+    Definition(_L, _COUNTER, "syncwatch_events_received_total", "First copies of events, by how they arrived.", ("origin",)),
+    Definition(_L, _COUNTER, "syncwatch_events_duplicate_total", "Further copies of events that had been delivered before."),
+    Definition(_L, _COUNTER, "syncwatch_events_out_of_order_total", "First copies that arrived after a later one, soon enough not to count as missed."),
+    Definition(_L, _GAUGE, "syncwatch_events_undecided", "First copies inside a replay that is still running: not yet known whether live or replayed."),
+    Definition(_L, _COUNTER, "syncwatch_sequence_gaps_total", "Gaps when first seen: a jump in the numbers on the open connection (even if it heals by itself), or a reconnect with at least one missed number.", ("cause",)),
+    Definition(_L, _GAUGE, "syncwatch_sequence_missing", "Numbers that are missing now and not yet given up."),
+    Definition(_L, _COUNTER, "syncwatch_sequence_missed_total", "Numbers that did not come when they should. Always recovered + lost + unaccounted + missing."),
+    Definition(_L, _COUNTER, "syncwatch_sequence_recovered_total", "Missed numbers that arrived later."),
+    Definition(_L, _COUNTER, "syncwatch_sequence_lost_total", "Missed numbers that were given up: events gone for good."),
+    Definition(_L, _COUNTER, "syncwatch_sequence_unaccounted_total", "Missed numbers that were given up although as many events arrived without a number and may be the same ones."),
+    Definition(_L, _COUNTER, "syncwatch_sequence_late_total", "Numbers that arrived after they had been given up; lost and unaccounted keep counting them."),
+    Definition(_L, _COUNTER, "syncwatch_sequence_resets_total", "Times the server's counter started again from the beginning."),
+    Definition(_L, _COUNTER, "syncwatch_resyncs_total", "Finished resyncs: what the server claimed, and what the ledger found the claim to be.", ("claim", "verdict")),
+    Definition(_L, _HISTOGRAM, "syncwatch_resync_duration_seconds", "From asking for the missed part to knowing what came of it.", buckets=SLOW_S),
+    Definition(_L, _COUNTER, "syncwatch_replayed_events_total", "Events that arrived as replay, further copies included."),
+    Definition(_L, _COUNTER, "syncwatch_ledger_forgotten_total", "Entries dropped from a ledger because its memory is bounded; not 0 means that counts may be less exact.", ("ledger",)),
+    Definition(_L, _HISTOGRAM, "syncwatch_event_latency_seconds", "From the server's time of an event to its arrival, for live events, corrected by the clock offset.", buckets=SLOW_S, absent="while no clock offset is known"),
+    Definition(_Y, _COUNTER, "syncwatch_canaries_sent_total", "Canaries: test messages written through the API.", absent=_NOT_CONFIGURED),
+    Definition(_Y, _COUNTER, "syncwatch_canaries_received_total", "Canaries seen in time on the live connection.", absent=_NOT_CONFIGURED),
+    Definition(_Y, _COUNTER, "syncwatch_canaries_timed_out_total", "Canaries not seen in time. Lost for good are those minus the late ones.", absent=_NOT_CONFIGURED),
+    Definition(_Y, _COUNTER, "syncwatch_canaries_late_total", "Canaries seen after their time was over.", absent=_NOT_CONFIGURED),
+    Definition(_Y, _COUNTER, "syncwatch_canaries_duplicate_total", "Further copies of canaries.", absent=_NOT_CONFIGURED),
+    Definition(_Y, _COUNTER, "syncwatch_canaries_failed_total", "Canaries that the API refused to take.", absent=_NOT_CONFIGURED),
+    Definition(_Y, _HISTOGRAM, "syncwatch_canary_round_trip_seconds", "From writing a canary through the API to seeing it on the live connection.", buckets=FAST_S, absent=_NOT_CONFIGURED),
+    Definition(_H, _GAUGE, "syncwatch_degraded", "1 while the reason holds, damped; 0 for every other reason that could.", ("component", "name", "reason")),
+    Definition(_H, _COUNTER, "syncwatch_degradations_total", "Times the reason began to hold.", ("component", "name", "reason")),
+    Definition(_H, _COUNTER, "syncwatch_health_seconds_total", "Time spent healthy, degraded and down, the running stay included; idle and closed count nowhere.", ("component", "name", "health")),
+    Definition(_H, _GAUGE, "syncwatch_check_ok", "What the probe endpoints and the gate answer, check by check: 1 is ok.", ("probe", "check")),
+    Definition(_S, _COUNTER, "syncwatch_callback_errors_total", "Exceptions raised by callbacks of the library's user."),
+    Definition(_S, _GAUGE, "syncwatch_task_overdue_seconds", "How far a task is past its own deadline; 0 while it is in time.", ("task",)),
+    Definition(_S, _GAUGE, "syncwatch_event_loop_lag_seconds", "Highest delay of the event loop in the last 60 s."),
+    Definition(_S, _COUNTER, "syncwatch_statefile_write_failures_total", "Times the state file could not be written.", absent="without a state directory"),
+    Definition(_S, _GAUGE, "syncwatch_statefile_last_write_timestamp_seconds", "When the state file was last written.", absent="until the first time"),
+    Definition(_S, _GAUGE, "syncwatch_config_last_reload_successful", "1 when the last load of the configuration succeeded."),
+    Definition(_S, _GAUGE, "syncwatch_config_last_reload_success_timestamp_seconds", "When a configuration was last loaded successfully."),
+    Definition(_S, _INFO, "syncwatch_build_info", "What is running. Always 1.", ("version", "python_version", "revision")),
+    Definition(_P, _GAUGE, "process_virtual_memory_bytes", "Virtual memory of the process."),
+    Definition(_P, _GAUGE, "process_resident_memory_bytes", "Memory of the process that is in RAM."),
+    Definition(_P, _GAUGE, "process_start_time_seconds", "When the process started (Unix time)."),
+    Definition(_P, _COUNTER, "process_cpu_seconds_total", "CPU time of the process, user and system."),
+    Definition(_P, _GAUGE, "process_open_fds", "Open file descriptors."),
+    Definition(_P, _GAUGE, "process_max_fds", "Most file descriptors that may be open."),
+)  # fmt: skip
+"""All metrics, in the order in which they are exported. Those of the process come from prometheus-client's collector."""
+
+_BY_STATE = (
+    "syncwatch_connection_state",
+    "syncwatch_connection_state_entered_timestamp_seconds",
+    "syncwatch_connection_state_seconds_total",
+)
+_PHASES = ("dns", "tcp", "tls", "upgrade", "protocol")
+_RECEIVED = (FrameKind.EVENT, FrameKind.CONTROL, FrameKind.HEARTBEAT, FrameKind.INVALID)
+_SENT = (FrameKind.HEARTBEAT, FrameKind.RESYNC, FrameKind.CONTROL)
+
+
+def _singles(values: Iterable[str]) -> tuple[LabelSet, ...]:
+    return tuple((value,) for value in values)
+
+
+LABEL_SETS: Mapping[str, tuple[LabelSet, ...]] = {
+    **{name: _singles(State) for name in _BY_STATE},
+    "syncwatch_connection_transitions_total": EDGES,
+    "syncwatch_connection_attempt_failures_total": _singles(AttemptFailure),
+    "syncwatch_connection_disconnects_total": _singles(Disconnect),
+    "syncwatch_connection_close_codes_total": _singles([*map(str, CLOSE_CODES), "other"]),
+    "syncwatch_connection_last_handshake_seconds": _singles(_PHASES),
+    "syncwatch_frames_received_total": _singles(_RECEIVED),
+    "syncwatch_frames_sent_total": _singles(_SENT),
+    "syncwatch_protocol_anomalies_total": _singles(Anomaly),
+    "syncwatch_verifications_total": _singles(Verification),
+    "syncwatch_half_open_total": _singles(Direction),
+    "syncwatch_events_received_total": _singles(Origin),
+    "syncwatch_sequence_gaps_total": _singles(GapCause),
+    "syncwatch_resyncs_total": tuple(
+        (claim, verdict)
+        for claim in Claim
+        for verdict in Verdict
+        if claim is not Claim.NONE
+        or verdict is Verdict.UNVERIFIABLE  # no answer can neither be verified nor contradicted
+    ),
+    "syncwatch_ledger_forgotten_total": _singles(("identities", "ranges", "hashes")),
+}
+"""Every label set (without `connection`) that any connection can ever report, where they are known beforehand."""
+
+
+COMPONENTS = (Component.CONNECTION, Component.SIDECAR)
+"""Components that exist in this version."""
+
+_NOT_YET = {
+    *(Reason.POLLING, Reason.NO_ECHO, Reason.DUPLICATE_CLIENT),
+    *(Reason.WATCHER_DEAD, Reason.WATCHER_BLIND, Reason.MIRROR_STUCK, Reason.SERVICE_UNHEALTHY),
+}
+REASONS = tuple(reason for reason in Reason if reason not in _NOT_YET)
+"""Reasons that something in this version can have, gravest first."""
+
+
+class Words(msgspec.Struct, frozen=True):
+    """What the values of a label mean, for the reference."""
+
+    title: str
+    metrics: tuple[str, ...]
+    meaning: Mapping[str, str]
+
+
+GLOSSARY: tuple[Words, ...] = (
+    Words("`state`, `from_state`, `to_state`", (*_BY_STATE, "syncwatch_connection_transitions_total"), {
+        State.IDLE: "configured, not started",
+        State.CONNECTING: "the first handshake is under way",
+        State.RESYNCING: "connected; what was missed has been asked for and is not settled yet",
+        State.OPEN: "connected and caught up",
+        State.POLLING: "no WebSocket; the HTTP feed carries on",
+        State.RECONNECTING: "waiting for the next attempt, or in it",
+        State.FAILED: "too many failures, or credentials refused; still retried, every minute and when the token changes",
+        State.CLOSED: "stopped on purpose",
+    }),
+    Words("`reason` of a failed attempt", ("syncwatch_connection_attempt_failures_total",), {
+        AttemptFailure.DNS: "the host name was not found",
+        AttemptFailure.REFUSED: "nobody listens on that port",
+        AttemptFailure.UNREACHABLE: "no way to the host: no route, network down, not permitted",
+        AttemptFailure.TLS: "the TLS handshake or the certificate check failed",
+        AttemptFailure.TIMEOUT: "the handshake took too long",
+        AttemptFailure.UNAUTHORIZED: "HTTP 401: the token was refused",
+        AttemptFailure.FORBIDDEN: "HTTP 403: the token may not do this",
+        AttemptFailure.RATE_LIMITED: "HTTP 429: too many clients or attempts",
+        AttemptFailure.REJECTED: "any other HTTP answer than the upgrade",
+        AttemptFailure.PROTOCOL: "the connection broke during the handshake, or what answered does not speak WebSocket or this protocol",
+    }),
+    Words("`reason` of a disconnect", ("syncwatch_connection_disconnects_total",), {
+        Disconnect.PEER_CLOSED: "the server closed it in good order",
+        Disconnect.PEER_ERROR: "the server closed it with an error code",
+        Disconnect.NETWORK: "it broke without a close frame",
+        Disconnect.HEARTBEAT_TIMEOUT: "half-open: nothing arrives any more, answers to pings included",
+        Disconnect.SEND_TIMEOUT: "half-open: frames arrive, but what we send does not get through",
+        Disconnect.OVERFLOW: "the server asked us to come back later (1013): overloaded, or we read too slowly",
+        Disconnect.RESYNC_TIMEOUT: "a resync brought nothing for too long",
+        Disconnect.SUPERSEDED: "another client took our place",
+        Disconnect.PROTOCOL_ERROR: "what arrived breaks the rules, so that nothing after it can be trusted",
+        Disconnect.LOCAL: "we closed it ourselves",
+    }),
+    Words("`code`", ("syncwatch_connection_close_codes_total",), {
+        "1000": "normal", "1001": "going away", "1006": "no close frame", "1008": "policy violation", "1011": "server error",
+        "1012": "restart", "1013": "try again later", "other": "any other code",
+    }),
+    Words("`phase` of a handshake", ("syncwatch_connection_last_handshake_seconds",), {
+        "dns": "name lookup", "tcp": "TCP connect", "tls": "TLS handshake", "upgrade": "the WebSocket upgrade",
+        "protocol": "the protocol's own handshake, if it has one",
+    }),
+    Words("`kind` of a frame", ("syncwatch_frames_received_total", "syncwatch_frames_sent_total"), {
+        FrameKind.EVENT: "data", FrameKind.CONTROL: "acknowledgements, subscriptions and the like",
+        FrameKind.HEARTBEAT: "pings and their answers", FrameKind.RESYNC: "requests for the missed part, tip checks included",
+        FrameKind.INVALID: "not understood",
+    }),
+    Words("`kind` of an anomaly", ("syncwatch_protocol_anomalies_total",), {
+        Anomaly.MALFORMED: "a frame that is not understood",
+        Anomaly.OVERSIZED: "a frame above the configured limit",
+        Anomaly.BAD_SEQUENCE: "an event whose number is no positive whole number",
+        Anomaly.IMPLAUSIBLE_JUMP: "a number so far ahead that the server was asked first",
+        Anomaly.ACK_EARLY: "an acknowledgement before all of its replay had come",
+        Anomaly.ACK_MISSING: "no acknowledgement",
+        Anomaly.ACK_UNSOLICITED: "an acknowledgement that nobody asked for, or of something else",
+        Anomaly.REPLAY_SHORT: "fewer replayed frames than the acknowledgement claims",
+    }),
+    Words("`result` of a tip check", ("syncwatch_verifications_total",), {
+        Verification.VERIFIED: "nothing newer than what had arrived",
+        Verification.BEHIND: "the server had newer events that it had not delivered",
+        Verification.FAILED: "no answer",
+    }),
+    Words("`direction` of a half-open connection", ("syncwatch_half_open_total",), {
+        Direction.RECEIVE: "nothing arrives any more",
+        Direction.SEND: "frames arrive, but our pings are never answered",
+    }),
+    Words("`origin` of an event", ("syncwatch_events_received_total",), {
+        Origin.LIVE: "pushed as it happened", Origin.RING: "replayed from the server's buffer",
+        Origin.STORE: "replayed from the server's database", Origin.POLL: "read from the HTTP feed while polling",
+        Origin.AUDIT: "found by comparing with the HTTP feed",
+    }),
+    Words("`cause` of a gap", ("syncwatch_sequence_gaps_total",), {
+        GapCause.LIVE: "a jump on the open connection", GapCause.RECONNECT: "numbers missed while there was none",
+    }),
+    Words("`claim` of the server about a replay", ("syncwatch_resyncs_total",), {
+        Claim.COMPLETE: "nothing is missing", Claim.GAP: "its buffer did not reach back far enough", Claim.NONE: "no answer",
+    }),
+    Words("`verdict` of the ledger on it", ("syncwatch_resyncs_total",), {
+        Verdict.VERIFIED: "true: everything is accounted for, losses included",
+        Verdict.CONTRADICTED: "false: the numbers say otherwise",
+        Verdict.UNVERIFIABLE: "cannot be known",
+    }),
+    Words("`ledger`", ("syncwatch_ledger_forgotten_total",), {
+        "identities": "events remembered to recognise further copies", "ranges": "numbers known to be missing",
+        "hashes": "contents remembered by number, to recognise a restarted counter",
+    }),
+)  # fmt: skip
+
+
+class Never(msgspec.Struct, frozen=True):
+    """Label values that connections of one kind can never report, in these metrics, and why not."""
+
+    values: tuple[str, ...]
+    metrics: tuple[str, ...]
+    why: str
+
+
+NEVER: Mapping[tuple[str, str], tuple[Never, ...]] = {
+    ("relaycast", "ring"): (
+        Never((State.POLLING,), (*_BY_STATE, "syncwatch_connection_transitions_total"), "there is no HTTP feed to fall back to"),
+        Never((Origin.POLL, Origin.AUDIT), ("syncwatch_events_received_total",), "there is no HTTP feed to read events from"),
+        Never((Disconnect.SUPERSEDED,), ("syncwatch_connection_disconnects_total",), "an agent may have any number of sockets"),
+    ),
+}  # fmt: skip
+"""What connections of a protocol and dialect can never report. One that is not listed may report everything."""
+
+
+SERIES_OF_CONNECTION = 200
+"""Most series with the label `connection` that one connection without a canary may have."""
+SERIES_OF_CANARY = 40
+"""Most series that a canary may add: its own, and what is known only with it (clock offset, event latency)."""
+SERIES_OF_HEALTH = 40
+"""Most series in which a connection's reasons and health may be counted."""
+SERIES_OF_SIDECAR = 60
+"""Most series of a sidecar apart from those, the process included."""
+
+
+@cache
+def label_sets(protocol: str, dialect: str) -> Mapping[str, tuple[LabelSet, ...]]:
+    """LABEL_SETS as far as a connection of this protocol and dialect can ever report them."""
+    never = NEVER.get((protocol, dialect), ())
+
+    def possible(name: str, values: LabelSet) -> bool:
+        return not any(name in rule.metrics and set(rule.values) & set(values) for rule in never)
+
+    return {name: tuple(one for one in sets if possible(name, one)) for name, sets in LABEL_SETS.items()}
+
+
+_PREAMBLE = """\
+<!-- Generated by `python -m syncwatch.exposition.registry`; a test fails when this page and the code differ. -->
+
+# Metrics
+
+Everything that syncwatch exports on `/metrics`, in text 0.0.4 and OpenMetrics 1.0.0.
+
+- **Counters** start at 0 with the process. Totals over restarts are in `/status`.
+- **What can happen stands at 0** from the first scrape. **What cannot be known is absent**, never an invented 0.
+- **Timestamps** are Unix times, stamped once, when it happened. **Ages** are computed while the scrape is answered.
+- **Label values** are names from your configuration or the fixed words below; nothing the server sends becomes one.
+- Each metric about a connection has the label `connection`, its name in the configuration.
+- A histogram `x` is exported as `x_bucket` (with the label `le`), `x_sum` and `x_count`.
+- **Cost**: a connection has at most {connection} series, {canary} more with a canary and {health} for its health; the rest of a
+  sidecar has at most {sidecar}.
+- `/metrics?name[]=x` (repeatable) answers with the metrics of those names alone.
+"""
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _section_table(section: Section) -> list[str]:
+    rows = [f"\n## {section.value}\n"]
+    if section is Section.PROCESS:
+        rows.append("Read from `/proc` by prometheus-client; absent where there is none (macOS).\n")
+    rows += ["| metric | type | further labels | meaning | absent |", "|---|---|---|---|---|"]
+    for one in DEFINITIONS:
+        if one.section is section:
+            labels = ", ".join(f"`{label}`" for label in one.further)
+            rows.append(
+                f"| `{one.name}` | {one.kind.value} | {labels} | {_escaped(one.help)} | {_escaped(one.absent)} |"
+            )
+    return rows
+
+
+def _words(values: Iterable[str]) -> str:
+    return ", ".join(f"`{value}`" for value in values)
+
+
+def _glossary() -> list[str]:
+    rows = ["\n## Label values"]
+    for group in GLOSSARY:
+        rows += [f"\n### {group.title}\n", f"In {_words(group.metrics)}.\n", "| value | meaning |", "|---|---|"]
+        rows += [f"| `{word}` | {meaning} |" for word, meaning in group.meaning.items()]
+    rows += ["\n### Possible transitions\n", "| from | to |", "|---|---|"]
+    rows += [f"| `{state}` | {_words(row) or 'none'} |" for state, row in TRANSITIONS.items()]
+    rows += ["\n### `component`, `name`, `health`\n"]
+    rows.append(f"`component` is {_words(COMPONENTS)}; `name` is the configured name, `syncwatch` for the sidecar.")
+    rows.append(f"`health` is {_words(Health)}.")
+    rows += ["\n### `reason` of `syncwatch_degraded` and `syncwatch_degradations_total`\n"]
+    rows += ["Gravest first.\n", "| reason | what it means and what to do |", "|---|---|"]
+    return rows + [f"| `{reason}` | {ADVICE[reason]} |" for reason in REASONS]
+
+
+def _protocol_table() -> list[str]:
+    rows = [
+        "\n## Which protocol reports what\n",
+        "A connection reports all of the sections above (Canary only when one is configured), except:\n",
+        "| protocol | dialect | metrics | never | because |",
+        "|---|---|---|---|---|",
+    ]
+    for (protocol, dialect), rules in NEVER.items():
+        rows += [
+            f"| {protocol} | {dialect} | {_words(one.metrics)} | {_words(one.values)} | {one.why} |" for one in rules
+        ]
+    return rows
+
+
+def _bucket_lines() -> list[str]:
+    rows = ["\n## Buckets\n", "Upper bounds in seconds; `+Inf` follows.\n"]
+    for buckets in (FAST_S, SLOW_S):
+        names = _words(one.name for one in DEFINITIONS if one.buckets == buckets)
+        rows.append(f"- {' '.join(f'{bound:g}' for bound in buckets)}: {names}")
+    return rows
+
+
+def reference() -> str:
+    """The reference page, Markdown."""
+    lines = [line for section in Section for line in _section_table(section)]
+    preamble = _PREAMBLE.rstrip().format(
+        connection=SERIES_OF_CONNECTION, canary=SERIES_OF_CANARY, health=SERIES_OF_HEALTH, sidecar=SERIES_OF_SIDECAR
+    )
+    return "\n".join([preamble, *lines, *_glossary(), *_protocol_table(), *_bucket_lines()]) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())
