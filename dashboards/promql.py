@@ -1,0 +1,89 @@
+"""The text of queries: selectors that carry the dashboard's variables, and the few shapes that panels use.
+
+What belongs here: strings. Counters appear inside rate or increase only, so that a restarted sidecar never shows as a cliff.
+"""
+
+from __future__ import annotations
+
+from syncwatch.core.states import State
+
+TARGET = 'job=~"$job",instance=~"$instance"'
+"""The matchers of every selector: which sidecars."""
+
+
+def sidecar(metric: str, *matchers: str) -> str:
+    """A metric of the chosen sidecars."""
+    return f"{metric}{{{','.join((TARGET, *matchers))}}}"
+
+
+def connection(metric: str, *matchers: str) -> str:
+    """A metric of the chosen connections."""
+    return sidecar(metric, 'connection=~"$connection"', *matchers)
+
+
+def health(metric: str, *matchers: str) -> str:
+    """A health metric of the chosen connections: there they are named by `component` and `name`."""
+    return sidecar(metric, 'component="connection"', 'name=~"$connection"', *matchers)
+
+
+def process(metric: str) -> str:
+    """A process metric of the chosen sidecars, and of no other process, although `All` jobs may be chosen."""
+    return f"{sidecar(metric)} and on (job, instance) {sidecar('syncwatch_build_info')}"
+
+
+def total(vector: str, *by: str) -> str:
+    """The sum over everything but `by`."""
+    return _aggregated("sum", vector, by)
+
+
+def worst(vector: str, *by: str) -> str:
+    """The highest of the chosen."""
+    return _aggregated("max", vector, by)
+
+
+def least(vector: str, *by: str) -> str:
+    """The lowest of the chosen."""
+    return _aggregated("min", vector, by)
+
+
+def per_second(selector: str, *by: str) -> str:
+    """Rate of a counter."""
+    return total(f"rate({selector}[$__rate_interval])", *by)
+
+
+def per_minute(selector: str, *by: str) -> str:
+    """As `per_second`, for what happens rarely."""
+    return f"60 * {per_second(selector, *by)}"
+
+
+def in_range(selector: str, *by: str) -> str:
+    """How much a counter grew in the shown range, to the nearest whole: Prometheus extrapolates to the range's edges."""
+    return f"round({total(f'increase({selector}[$__range])', *by)})"
+
+
+def quantile(rank: float, histogram: str, *by: str) -> str:
+    """A quantile of a connection's classic histogram; `histogram` is its name without `_bucket`."""
+    buckets = per_second(connection(f"{histogram}_bucket"), *by, "le")
+    return f"histogram_quantile({rank}, {buckets})"
+
+
+def mean(histogram: str, *by: str) -> str:
+    """The mean of a connection's histogram."""
+    seconds, count = (per_second(connection(f"{histogram}_{part}"), *by) for part in ("sum", "count"))
+    return f"{seconds} / {count}"
+
+
+def shares(selector: str, label: str) -> str:
+    """Of all that a counter grew, the share of each value of `label`: a ratio of sums, never a mean of ratios."""
+    return f"{per_second(selector, label)} / ignoring ({label}) group_left () {per_second(selector)}"
+
+
+def state_code() -> str:
+    """One number per connection for its state: the state's place in the enum. Panels map it back to the name."""
+    lanes = [connection("syncwatch_connection_state", f'state="{state}"') for state in State]
+    return total(" or ".join(f"{code} * {lane}" for code, lane in enumerate(lanes)), "instance", "connection")
+
+
+def _aggregated(operator: str, vector: str, by: tuple[str, ...]) -> str:
+    grouping = f" by ({', '.join(by)}) " if by else ""
+    return f"{operator}{grouping}({vector})"

@@ -1,0 +1,1 @@
+"""The sections of the dashboards: what each panel asks, and why."""

@@ -1,0 +1,235 @@
+"""dashboards/: what is committed is what the Python says, keeps the community linter's conventions, and asks for what is exported."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from dashboards import build
+from dashboards.board import COLUMNS, Head, Line, Section, Tile, board, encoded
+from dashboards.links import REASONS_URL, RUNBOOKS_URL
+from dashboards.panels import About, Query, graph
+from dashboards.sdk import dashboard_model, register_default_plugins
+from syncwatch.exposition.registry import DEFINITIONS
+from tests.expressions import (
+    BOARDS,
+    SERIES,
+    Json,
+    Selection,
+    boards,
+    groupings,
+    panels,
+    plain,
+    problems,
+    selections,
+    targets,
+)
+
+BOARD_NAMES = ("syncwatch-connection.json",)
+
+NOT_SHOWN = {
+    "syncwatch_connection_state_entered_timestamp_seconds": "the timeline shows it",
+    "syncwatch_connection_established_timestamp_seconds": "the timeline shows it",
+    "syncwatch_last_frame_timestamp_seconds": "its age is shown",
+    "syncwatch_last_event_timestamp_seconds": "its age is shown",
+    "syncwatch_config_last_reload_successful": "belongs to the overview of the sidecars",
+    "syncwatch_config_last_reload_success_timestamp_seconds": "belongs to the overview of the sidecars",
+    "process_virtual_memory_bytes": "resident memory is what matters",
+    "process_start_time_seconds": "restarts belong to the overview of the sidecars",
+    "process_open_fds": "belongs to the overview of the sidecars",
+    "process_max_fds": "belongs to the overview of the sidecars",
+}
+"""Metrics that the dashboard leaves out on purpose, and why."""
+
+UNITS = {"none", "short", "percentunit", "s", "bytes", "Bps", "cps", "cpm"}
+"""Grafana's names of the units in use; the linter knows them all."""
+
+
+def test_the_committed_files_are_what_the_python_says() -> None:
+    """No drift in either direction: nothing changed by hand, nothing left over, nothing missing."""
+    assert [] == build.drift(build.DIRECTORY)
+    assert list(BOARD_NAMES) == sorted(build.files())
+    assert build.DIRECTORY == BOARDS
+
+
+def test_the_bytes_are_the_same_each_time() -> None:
+    """Two builds in one process share nothing that counts up."""
+    assert build.files() == build.files()
+
+
+def test_check_finds_changed_missing_and_left_over_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--check` writes nothing and names each file; writing then cures all three."""
+    name = BOARD_NAMES[0]
+    arguments = ["--directory", str(tmp_path)]
+    assert 1 == build.main(["--check", *arguments])
+    assert [] == list(tmp_path.iterdir())
+    assert 0 == build.main(arguments)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes() + b" ")
+    (tmp_path / "old.json").write_text("{}")
+    capsys.readouterr()
+    assert 1 == build.main(["--check", *arguments])
+    said = capsys.readouterr().err
+    assert [f"{tmp_path / 'old.json'}", f"{tmp_path / name}"] == [line.split(": ")[0] for line in said.splitlines()]
+    assert 0 == build.main(arguments)
+    assert 0 == build.main(["--check", *arguments])
+
+
+@pytest.mark.parametrize("name", BOARD_NAMES)
+def test_the_sdk_reads_its_own_bytes_back(name: str) -> None:
+    """Decoded into the SDK's types and encoded again, the file is the same: nothing in it is unknown to Grafana's schema."""
+    register_default_plugins()
+    raw = (BOARDS / name).read_bytes()
+    assert raw == encoded(dashboard_model.Dashboard.from_json(json.loads(raw)))
+
+
+def test_a_line_must_fill_the_grid() -> None:
+    """A layout with a hole is a mistake of ours and raises."""
+    tile = Tile(COLUMNS - 1, graph(About("title", "description", "s"), Query("up")))
+    narrow = Section("section", (Line(8, (tile,)),))
+    with pytest.raises(ValueError, match="does not fill 24 columns"):
+        board(Head("uid", "title", "description"), [], [narrow])
+
+
+@pytest.mark.parametrize("name", BOARD_NAMES)
+def test_head(name: str) -> None:
+    """Found by a stable uid, not editable, of the schema that current Grafana writes, and linked to the runbooks."""
+    one = boards()[name]
+    assert name == f"{one['uid']}.json"
+    assert 42 == one["schemaVersion"]
+    assert one["editable"] is False
+    assert one["title"].startswith("syncwatch / ")
+    assert one["description"]
+    assert [RUNBOOKS_URL, REASONS_URL] == [link["url"] for link in one["links"]]
+
+
+@pytest.mark.parametrize("name", BOARD_NAMES)
+def test_variables(name: str) -> None:
+    """Data source, job, instance and connection, as the linter wants them."""
+    source, *queries = boards()[name]["templating"]["list"]
+    assert ("datasource", "datasource", "Data source", "prometheus") == (
+        source["type"],
+        source["name"],
+        source["label"],
+        source["query"],
+    )
+    assert [("job", "Job"), ("instance", "Instance"), ("connection", "Connection")] == [
+        (one["name"], one["label"]) for one in queries
+    ]
+    for one in queries:
+        kept = {key: one[key] for key in ("type", "multi", "includeAll", "allValue", "refresh")}
+        assert {"type": "query", "multi": True, "includeAll": True, "allValue": ".+", "refresh": 2} == kept
+        assert "$datasource" == one["datasource"]["uid"]
+        asked = re.fullmatch(r"label_values\((.+), (\w+)\)", one["query"])
+        assert asked is not None
+        assert [] == problems(selections(asked[1])[0])
+        assert one["name"] == asked[2]
+
+
+@pytest.mark.parametrize("name", BOARD_NAMES)
+def test_every_panel_says_what_it_is(name: str) -> None:
+    """Title, description, unit and data source on each; ids and titles unique; at least one query."""
+    all_panels = list(panels(boards()[name]))
+    for panel in all_panels:
+        assert panel["title"]
+        assert panel["description"].endswith("."), panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"] in UNITS, panel["title"]
+        assert {"type": "prometheus", "uid": "$datasource"} == panel["datasource"]
+        assert panel["targets"], panel["title"]
+        assert len(panel["targets"]) == len({target["refId"] for target in panel["targets"]})
+    rows = [panel for panel in boards()[name]["panels"] if panel["type"] == "row"]
+    ids = [panel["id"] for panel in chain(rows, all_panels)]
+    assert len(ids) == len(set(ids))
+    assert len(all_panels) == len({panel["title"] for panel in all_panels})
+
+
+@pytest.mark.parametrize("name", BOARD_NAMES)
+def test_layout(name: str) -> None:
+    """Nothing overlaps, lines are full, and no panel is too narrow to be read at 1280 pixels (53 a column)."""
+    one = boards()[name]
+    assert "Now" == one["panels"][0]["title"]
+    open_panels = [panel for panel in one["panels"] if panel["type"] != "row" or not panel["panels"]]
+    folded = [panel["panels"] for panel in one["panels"] if panel["type"] == "row" and panel["panels"]]
+    for group in (open_panels, *folded):
+        cells = [cell for panel in group for cell in _cells(panel)]
+        assert len(cells) == len(set(cells))
+        assert all(0 <= column < COLUMNS for column, _ in cells)
+        for line in {row for _, row in cells}:
+            assert COLUMNS == sum(row == line for _, row in cells)
+    for panel in panels(one):
+        assert panel["gridPos"]["w"] >= (4 if panel["type"] == "stat" else 8), panel["title"]
+
+
+def _cells(panel: Json) -> list[tuple[int, int]]:
+    place = panel["gridPos"]
+    return [(place["x"] + right, place["y"] + down) for right in range(place["w"]) for down in range(place["h"])]
+
+
+def test_every_query_selects_what_the_variables_chose() -> None:
+    """Data source, job and instance everywhere; connection (or its name) wherever the metric has it."""
+    for target in targets():
+        assert {"type": "prometheus", "uid": "$datasource"} == target.query["datasource"]
+        for selection in selections(target.expression):
+            assert ("$job", "$instance") == (selection.matchers.get("job"), selection.matchers.get("instance"))
+            labels = SERIES[selection.metric][0]
+            if "connection" in labels:
+                assert "$connection" == selection.matchers["connection"]
+            elif "name" in labels and selection.matchers["component"] == "connection":
+                assert "$connection" == selection.matchers["name"]
+
+
+def test_every_query_reads_what_is_exported() -> None:
+    """Names, labels and fixed label values exist; counters stand in rate or increase, and nothing else does."""
+    for target in targets():
+        found = [problem for selection in selections(target.expression) for problem in problems(selection)]
+        assert [] == found, target.panel["title"]
+
+
+def test_ranges_follow_the_scrape_interval() -> None:
+    """A rate looks over $__rate_interval, a sum for one number or table over the whole shown range."""
+    for target in targets():
+        ranges = set(re.findall(r"\[(.*?)\]", target.expression))
+        assert ranges <= {"$__rate_interval", "$__range"}, target.panel["title"]
+        if "$__range" in ranges:
+            assert target.query["instant"] is True
+        assert not re.search(r"i?rate\([^[]*\[\$__range", target.expression)
+
+
+def test_legends_name_labels_that_the_query_keeps() -> None:
+    """A legend with a label that was aggregated away would be blank."""
+    for target in targets():
+        named = set(re.findall(r"{{(\w+)}}", target.query.get("legendFormat", "")))
+        kept = groupings(target.expression)
+        if not kept:
+            kept = {"job", "instance"}.union(*(SERIES[one.metric][0] for one in selections(target.expression)))
+        assert named <= kept, target.panel["title"]
+
+
+def test_groupings_keep_labels_that_exist() -> None:
+    """A label that no metric of the query has would merge what was meant to be apart."""
+    for target in targets():
+        labels = {"job", "instance"}.union(*(SERIES[one.metric][0] for one in selections(target.expression)))
+        assert groupings(target.expression) <= labels, target.panel["title"]
+
+
+def test_everything_is_shown_or_left_out_on_purpose() -> None:
+    """A new metric does not go unseen."""
+    shown = {selection.metric for target in targets() for selection in selections(target.expression)}
+    parts = re.compile("_(bucket|sum|count)$")
+    shown |= {parts.sub("", metric) for metric in shown if metric not in {one.name for one in DEFINITIONS}}
+    missing = {one.name for one in DEFINITIONS} - shown
+    assert set(NOT_SHOWN) == missing
+
+
+def test_the_reader_of_expressions_sees_what_is_there() -> None:
+    """The tests above rest on it."""
+    (one, two) = selections('sum by (a) (rate(x_total{job=~"$job"}[$__rate_interval])) > y')
+    assert Selection("x_total", {"job": "$job"}, "rate", 240.0) == one
+    assert Selection("y", {}, "", 0.0) == two
+    assert {"a"} == groupings("sum by (a) (x)")
+    assert "rate(x[4m])" == plain("rate(x[$__rate_interval])")
+    with pytest.raises(ValueError, match="unclosed left parenthesis"):
+        selections("sum by (")

@@ -1,0 +1,33 @@
+"""tests/requires.py: a missing program skips, and fails where nothing may be skipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.requires import require
+
+
+def test_a_program_that_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its path, found on PATH."""
+    program = tmp_path / "tool"
+    program.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert str(program) == require("tool")
+
+
+def test_a_missing_program_skips(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On a developer's machine."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("SYNCWATCH_REQUIRE_ALL", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="tool is not installed"):
+        require("tool")
+
+
+def test_a_missing_program_fails_where_nothing_may_be_skipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In CI, where everything is installed."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("SYNCWATCH_REQUIRE_ALL", "1")
+    with pytest.raises(pytest.fail.Exception, match="tool is not installed"):
+        require("tool")

@@ -1,0 +1,84 @@
+"""docs/runbooks: a page for every alert, a section for every reason, and nothing in them that does not exist."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from dashboards.links import RUNBOOKS_URL
+from syncwatch.core.health import Reason
+from tests.expressions import BOARDS, RUNBOOKS, problems, rules, runbook_queries, selections
+
+SEVERITIES = {rule["alert"]: rule["labels"]["severity"] for rule in rules()}
+
+OF_LATER_COMPONENTS = {
+    Reason.POLLING,
+    Reason.NO_ECHO,
+    Reason.DUPLICATE_CLIENT,
+    Reason.WATCHER_DEAD,
+    Reason.WATCHER_BLIND,
+    Reason.MIRROR_STUCK,
+    Reason.SERVICE_UNHEALTHY,
+}
+"""Reasons that nothing in this version can have; each gets its section with its component."""
+
+COMMANDS = {"run", "demo", "relay", "status", "gate", "check config"}
+
+
+def test_every_runbook_belongs_to_an_alert() -> None:
+    """One page per alert, and the page of reasons."""
+    assert {f"{alert}.md" for alert in SEVERITIES} | {"reasons.md"} == {path.name for path in RUNBOOKS.glob("*.md")}
+
+
+@pytest.mark.parametrize("alert", SEVERITIES)
+def test_runbook(alert: str) -> None:
+    """The four sections in order, the severity as in the rule, and commands to type."""
+    text = (RUNBOOKS / f"{alert}.md").read_text()
+    assert text.startswith(f"# {alert}\n\nSeverity: {SEVERITIES[alert]}. ")
+    assert ["Meaning", "Impact", "Diagnosis", "Mitigation"] == re.findall(r"^## (.+)$", text, re.MULTILINE)
+    diagnosis = text.split("## Diagnosis")[1].split("## Mitigation")[0]
+    assert "```promql" in diagnosis
+    assert "syncwatch status" in diagnosis
+
+
+def test_every_reason_has_a_section() -> None:
+    """A heading that is exactly the reason, so that #reason leads to it; something to read; the order of gravity."""
+    parts = re.split(r"^## (.+)$", (RUNBOOKS / "reasons.md").read_text(), flags=re.MULTILINE)
+    sections = dict(zip(parts[1::2], parts[2::2], strict=True))
+    assert [str(reason) for reason in Reason if reason not in OF_LATER_COMPONENTS] == list(sections)
+    for text in sections.values():
+        assert len(re.findall(r"\n\n(?=\S)", text.strip())) >= 1, "what it means, and what to do"
+
+
+def test_runbook_queries_read_what_is_exported() -> None:
+    """What is to be pasted into Prometheus parses and asks for what exists."""
+    queries = list(runbook_queries())
+    assert set(SEVERITIES) == {page.removesuffix(".md") for page, _ in queries}
+    for page, query in queries:
+        assert [] == [problem for one in selections(query) for problem in problems(one)], page
+
+
+def test_runbook_commands_exist() -> None:
+    """Every `syncwatch` command in a block or a sentence is one of the program's."""
+    used: set[str] = set()
+    for page in RUNBOOKS.glob("*.md"):
+        used |= set(re.findall(r"(?:^|`|-- )syncwatch ((?:check )?[a-z]+)", page.read_text(), re.MULTILINE))
+    assert used
+    assert used <= COMMANDS
+
+
+def test_links_lead_somewhere() -> None:
+    """Links between pages, and from dashboards to pages, name a page that exists and a heading that it has."""
+    found = [
+        (match[1] or page.name, match[2])
+        for page in RUNBOOKS.glob("*.md")
+        for match in re.finditer(r"\]\(([\w.]*)(?:#(\w+))?\)", page.read_text())
+    ]
+    urls = set(
+        re.findall(re.escape(RUNBOOKS_URL) + r"/([\w.]+)", "".join(path.read_text() for path in BOARDS.glob("*")))
+    )
+    assert {f"{alert}.md" for alert in SEVERITIES} | {"reasons.md"} == urls
+    for page_name, heading in (*found, *((url, "") for url in urls)):
+        text = (RUNBOOKS / page_name).read_text()
+        assert not heading or f"\n## {heading}\n" in text, (page_name, heading)
