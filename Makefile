@@ -17,6 +17,7 @@ check: setup  ## style, types, the import law, generated files
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/unit/test_architecture.py
 	$(BIN)/python -m dashboards.build --check
+	$(BIN)/python -m docs.build --check
 
 bench: setup  ## ratios against peers, in one run
 	$(BIN)/python -m tests.benchmarks
@@ -26,7 +27,7 @@ simulate: setup  ## the long form: 100,000 schedules
 
 generate: setup  ## write out what is generated: dashboards, the metric reference, the state diagram
 	$(BIN)/python -m dashboards.build
-	$(BIN)/python -m syncwatch.exposition.registry > docs/metrics.md
+	$(BIN)/python -m docs.build
 
 setup: $(STAMP)
 

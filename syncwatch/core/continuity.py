@@ -160,7 +160,7 @@ class Continuity:
         """The connection ended. Confirms holes only if its epoch was proven; ends an open round without acknowledgement."""
         settled = self.abandon(now)
         if self.proven and not self.needs_full:
-            self._confirm_until(now, math.inf)
+            self._confirm_overtaken(now, grace_s=-math.inf)
         return settled
 
     def request(self, now: float, full: bool = False) -> tuple[int, float | None]:
@@ -172,7 +172,7 @@ class Continuity:
             after, since_s = self._chain_after, self._page_since_s
         else:
             if self._may_confirm() and not full:
-                self._confirm_until(now, math.inf)
+                self._confirm_overtaken(now, grace_s=-math.inf)
             after, since_s = self._where_to_ask(full), self._since_s()
             self._chain_at_s, self._chain_after = now, after
             self._chain_open, self._chain_gap, self._page_stuck = True, False, False
@@ -359,11 +359,11 @@ class Continuity:
         """Confirm the holes whose grace is over; returns how many numbers became missing."""
         if not self._may_confirm():
             return 0
-        return self._confirm_until(now, now - self.hole_grace_s)
+        return self._confirm_overtaken(now, self.hole_grace_s)
 
-    def _confirm_until(self, now: float, overtaken_at_s: float) -> int:
+    def _confirm_overtaken(self, now: float, grace_s: float) -> int:
         count = 0
-        while self._overtaken and self._overtaken[0].at_s <= overtaken_at_s:
+        while self._overtaken and self._overtaken[0].at_s + grace_s <= now:  # the deadline's own expression: rounding must agree
             hole = self._overtaken.popleft()
             count += self._confirm(hole.low, hole.high)
         self._missing_changed(now)
@@ -463,6 +463,7 @@ class Continuity:
         if window is None or window.ack is not None or ack.after != window.after:
             self.ack_unsolicited += 1
             return None
+        window.below = self.cursor is not None and ack.current < self.cursor  # judged now: live events may pass it while we wait
         if window.arrived(ack) < ack.replayed:
             self.ack_early += 1
             window.ack = ack
@@ -491,7 +492,7 @@ class Continuity:
         self._chain_gap = self._chain_gap or ack.gap
         if self.cursor is None:
             return self._settle_baseline(now, window, ack)
-        if ack.current < self.cursor:
+        if window.below and not self.needs_full:
             self._new_epoch()
             self._close_window(window, *window.burst(ack))
             return self._end_chain(now, ack, Verdict.CONTRADICTED, 0, 0, needed_help=True)
@@ -504,20 +505,21 @@ class Continuity:
         self._close_window(window, start, stop)
         if self.needs_full:  # a reset was found in this round: nothing of it can be settled, the full resync follows
             return self._end_chain(now, ack, Verdict.UNVERIFIABLE, 0, 0, needed_help=True)
-        if self._ask_next_page(window):
-            return None
         self.proven = True
         self._here = Ranges()
+        if self._ask_next_page(window):
+            return None
         missed_before = self.missed
         unaccounted, lost = self._settle_holes(now, ack.current, ack.current if short else last)
         self._chain_missed += self.missed - missed_before
-        needed_help = self._chain_missed > 0 or self._chain_recovered > 0 or lost + unaccounted > 0
+        holes_left = self.cursor < ack.current
+        needed_help = self._chain_missed > 0 or self._chain_recovered > 0 or lost + unaccounted > 0 or holes_left
         self._old_since_s = None
         self._unnumbered_firsts = 0
         verdict = Verdict.VERIFIED
-        if short or overlap_from_ring or (not self._chain_gap and lost + unaccounted):
+        if short or overlap_from_ring or (not self._chain_gap and (holes_left or lost + unaccounted)):
             verdict = Verdict.CONTRADICTED
-        elif unaccounted or self._page_stuck or window.after == -1:  # -1: what the old epoch held at its end nobody knows
+        elif unaccounted or holes_left or self._page_stuck or window.after == -1:  # -1: what the old epoch held at its end nobody knows
             verdict = Verdict.UNVERIFIABLE
         return self._end_chain(now, ack, verdict, lost, unaccounted, needed_help)
 

@@ -488,7 +488,7 @@ class Session:
         delay_s = self.attempts.schedule(now, self._entropy.random(), spread)
         self._last_failure = f"{reason}: {detail}" if detail else str(reason)
         self._notify(now, Notice.DISCONNECTED, reason=reason, code=code, detail=detail, retry_in_s=delay_s)
-        self._move(now, State.FAILED if self.attempts.breaker_open else State.RECONNECTING, str(reason))
+        self._move(now, State.RECONNECTING, str(reason))
 
     def _drop(self, now: float, reason: Disconnect, detail: str) -> None:
         """End the connection from our side; the session moves on without waiting."""
@@ -541,8 +541,6 @@ class Session:
             self._anomaly(now, Anomaly.ACK_EARLY, f"{ack.replayed} frames claimed")
         if ledger.ack_unsolicited > unsolicited:
             self._anomaly(now, Anomaly.ACK_UNSOLICITED, f"after {ack.after}, current {ack.current}")
-        elif ledger.wants_page:
-            self._ask(now)
         ledger.urgent = True
 
     # ------------------------------------------------------------------ asking and settling
@@ -555,8 +553,10 @@ class Session:
         self._send(self._wire.resync(after, since_s), FrameKind.RESYNC)
 
     def _settled(self, now: float, settled: Settled | None) -> None:
-        """A round was answered in full."""
+        """A round was answered in full; or it was answered and the next page of the same chain has to be asked for."""
         if settled is None:
+            if self.ledger.wants_page:
+                self._ask(now)
             return
         self._unanswered = 0
         tip = self._round is Round.TIP
@@ -573,7 +573,7 @@ class Session:
             self.verification.checked(now, settled.needed_help)
             if not settled.needed_help:
                 self._notify(now, Notice.VERIFICATION, result="verified", cursor=self.ledger.cursor, current=settled.current)
-        else:
+        elif settled.current is not None and (self.ledger.cursor or 0) >= settled.current:
             self.verification.settled(now)
         self._caught_up(now, "settled")
 
@@ -667,8 +667,6 @@ class Session:
                 self._settled(now, self.ledger.give_up_waiting(now))
                 if self.ledger.replay_short > short:
                     self._anomaly(now, Anomaly.REPLAY_SHORT, f"{self.ledger.replay_short - short} claimed frames never came")
-                if self.ledger.wants_page:
-                    self._ask(now)
         elif now >= self._window_deadline() or self.ledger.overflowing:
             self._resync_unanswered(now)
 

@@ -159,3 +159,12 @@ class Direction(enum.StrEnum):
 
     RECEIVE = "receive"
     SEND = "send"
+
+
+def diagram() -> str:
+    """The transition table as a Mermaid state diagram."""
+    lines = ["stateDiagram-v2", "    [*] --> idle"]
+    for state, row in TRANSITIONS.items():
+        lines += [f"    {state} --> {target}: {reason}" for target, reason in row.items() if target is not State.CLOSED]
+    stopping = ", ".join(state for state, row in TRANSITIONS.items() if State.CLOSED in row)
+    return "\n".join([*lines, "    closed --> [*]", f"    note right of closed: stop, from {stopping}"]) + "\n"

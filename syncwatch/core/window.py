@@ -32,6 +32,7 @@ class Window:
         "ack",
         "after",
         "at_s",
+        "below",
         "cursor_at_request",
         "frames",
         "highest_seen",
@@ -59,6 +60,7 @@ class Window:
         self.overlap_seen = False
         self.pages: dict[str, PageRows] = {}
         self.ack: Ack | None = None  # accepted, but fewer frames than it claims have come
+        self.below = False  # its current number was below the cursor when it came
         self.last_frame_s = at_s
 
     @property
@@ -90,20 +92,50 @@ class Window:
             seen.add(number)
 
     def burst(self, ack: Ack) -> tuple[int, int]:
-        """The slice of `frames` that is the ring's replay: `replayed - store` frames from the last sight of the smallest number on."""
+        """The slice of `frames` that is the ring's replay: `replayed - store` frames, one uninterrupted run (§5)."""
         ring = max(0, ack.replayed - self.store_frames)
-        start = self._start(above=ack.after)
-        return (start, start) if start == len(self.frames) else (start, min(start + ring, len(self.frames)))
+        start = self._replay_start(ack, ring)
+        return start, min(start + ring, len(self.frames))
 
     def arrived(self, ack: Ack) -> int:
         """How many of the frames that the acknowledgement claims have come."""
-        start = self._start(above=ack.after)
-        current = ack.current
-        return self.store_frames + sum(frame >> SHIFT <= current for frame in self.frames[start:])
+        start = self._replay_start(ack, max(0, ack.replayed - self.store_frames))
+        return self.store_frames + sum(frame >> SHIFT <= ack.current for frame in self.frames[start:])
+
+    def _replay_start(self, ack: Ack, ring: int) -> int:
+        """Where the replay begins; the end if none of it is here.
+
+        Without a gap it begins at the last sight of the number after the one asked for. Behind a gap it is a run of `ring` consecutive numbers; a cut one
+        begins at the last sight of its smallest number, which leaves room for `ring` numbers up to the current one.
+        """
+        end = len(self.frames)
+        if ring == 0:
+            return end
+        if not ack.gap:
+            for index in range(end - 1, -1, -1):
+                if self.frames[index] >> SHIFT == ack.after + 1:
+                    return index
+        start = self._last_run(ring, ack.current)
+        if start is not None:
+            return start
+        return self._start(above=ack.after, up_to=ack.current - ring + 1) if ack.gap else end
+
+    def _last_run(self, length: int, current: int) -> int | None:
+        """Where the last run of at least `length` consecutive numbers up to `current` begins."""
+        found: int | None = None
+        begin, previous = 0, -1
+        for index, frame in enumerate(self.frames):
+            number = frame >> SHIFT
+            if number != previous + 1 or number > current:
+                begin = index if number <= current else index + 1
+            if index - begin + 1 >= length:
+                found = begin
+            previous = number
+        return found
 
     def unacknowledged_burst(self) -> tuple[int, int]:
         """The replay in a round without acknowledgement: a definition, not knowledge (accounting rule 2)."""
-        start, end = self._start(above=None), len(self.frames)
+        start, end = self._start(above=-math.inf, up_to=math.inf), len(self.frames)
         if start == end or self.after == MAX_NUMBER:  # nothing came, or nothing was asked to be replayed
             return end, end
         smallest = self.frames[start] >> SHIFT
@@ -112,14 +144,12 @@ class Window:
         overtaken = any(frame >> SHIFT > smallest for frame in self.frames[:start])
         return (start, end) if overlap or overtaken else (end, end)
 
-    def _start(self, above: int | float | None) -> int:
-        """Index of the last sight of the smallest number (above `above`); the end if there is none."""
+    def _start(self, above: float, up_to: float) -> int:
+        """Index of the last sight of the smallest number above `above` and up to `up_to`; the end if there is none."""
         smallest: int | None = None
         start = len(self.frames)
         for index, frame in enumerate(self.frames):
             number = frame >> SHIFT
-            if above is not None and number <= above:
-                continue
-            if smallest is None or number <= smallest:
+            if above < number <= up_to and (smallest is None or number <= smallest):
                 smallest, start = number, index
         return start

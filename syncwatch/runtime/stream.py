@@ -1,0 +1,184 @@
+"""One open WebSocket: messages in by the batch, messages out in order, and its end.
+
+What belongs here: the mechanics of a socket that is open. What the messages mean, and whether anybody still wants them, is connection.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import struct
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from aiohttp import EofStream, WebSocketError, WSMsgType
+
+from syncwatch.core.states import Disconnect
+from syncwatch.runtime.dialing import Opened, Socket
+from syncwatch.runtime.failures import ABNORMAL, FOREIGN, NO_STATUS, Ending, disconnect
+
+BATCH = 256
+"""After so many messages the event loop gets a turn, so that a flood delays no heartbeat and no scrape. aiohttp stops reading at
+512 KiB of waiting messages, so a batch costs a few milliseconds at most."""
+SEND_TIMEOUT_S = 10.0
+"""What was written must have left for the kernel within this time."""
+POLL_S = 0.1  # how often an undrained write buffer is looked at; it is empty at once on a healthy connection
+CLOSE_GRACE_S = 1.0
+"""After our close frame the socket is given so long, whatever the peer does."""
+
+Message = tuple[WSMsgType, Any, Any]  # kind, data, extra
+Take = Callable[[], Awaitable[list[Message]]]
+Deliver = Callable[[list[Message]], Ending | None]
+
+
+class Stream:
+    """Reads until the end, writes in order. All methods belong to the event loop's thread."""
+
+    def __init__(self, opened: Opened, send_timeout_s: float = SEND_TIMEOUT_S) -> None:
+        self._opened = opened
+        self._ws = opened.ws
+        self._transport = opened.transport
+        self._send_timeout_s = send_timeout_s
+        self._outbox: deque[tuple[bytes, WSMsgType]] = deque()
+        self._pong: bytes | None = None
+        self._writer: asyncio.Task[None] | None = None
+        self._verdict: Ending | None = None
+        self._leaving = False
+
+    async def read(self, deliver: Deliver) -> Ending:
+        """Hand batches to `deliver` until it returns an ending or the socket has one. Never raises for what a peer does.
+
+        Reading goes on after `leave()`, so that the peer's answer is taken and its data does not turn our close into a reset.
+        """
+        take, unyielded = taker(self._ws), 0
+        while True:
+            try:
+                batch = await take()
+            except FOREIGN as error:
+                return await self._ended(error)
+            ending = deliver(batch)
+            if ending is not None:
+                self.leave(ending.code or NO_STATUS, "")
+                return ending
+            unyielded += len(batch)
+            if unyielded >= BATCH:
+                unyielded = 0
+                await asyncio.sleep(0)  # a buffered message is taken without waiting, so nobody else had a turn
+
+    def send(self, data: str | bytes) -> None:
+        """Send one message after those before it: text for str, binary for bytes."""
+        if isinstance(data, str):
+            self._enqueue(data.encode(), WSMsgType.TEXT)
+        else:
+            self._enqueue(data, WSMsgType.BINARY)
+
+    def pong(self, data: bytes) -> None:
+        """Answer a ping. Only the latest one is owed an answer (RFC 6455 section 5.5.3), so pings cannot fill our memory."""
+        self._pong = data
+        self._write()
+
+    def leave(self, code: int, reason: str) -> None:
+        """Send a close frame if that is still possible; nothing is sent after it."""
+        if self._leaving:
+            return
+        sendable = NO_STATUS if code in (NO_STATUS, ABNORMAL) else code  # these two exist only as reports
+        payload = b"" if sendable == NO_STATUS else struct.pack("!H", sendable) + reason.encode()[:120]
+        self._enqueue(payload, WSMsgType.CLOSE)
+        self._leaving = True
+
+    async def discard(self) -> None:
+        """Let the last words go out, for a second at most, then take the socket apart."""
+        try:
+            if self._writer is not None and not self._writer.done():
+                await asyncio.wait([self._writer], timeout=CLOSE_GRACE_S)
+                self._writer.cancel()
+        finally:
+            await self._opened.discard()
+
+    def abort(self) -> None:
+        """End it now; `read` returns."""
+        self._transport.abort()
+
+    async def _ended(self, error: BaseException) -> Ending:
+        if self._verdict is not None:
+            return self._verdict
+        ending = disconnect(error, self._opened.lost())
+        if isinstance(error, WebSocketError):
+            self.leave(error.code, "")
+        return ending
+
+    def _enqueue(self, data: bytes, kind: WSMsgType) -> None:
+        if not self._leaving:
+            self._outbox.append((data, kind))
+            self._write()
+
+    def _write(self) -> None:
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_all())
+
+    async def _write_all(self) -> None:
+        try:
+            while self._outbox or self._pong is not None:
+                if self._pong is not None:
+                    data, kind, self._pong = self._pong, WSMsgType.PONG, None
+                else:
+                    data, kind = self._outbox.popleft()
+                await self._write_one(data, kind)
+        except FOREIGN as error:
+            self._fail(disconnect(error, self._opened.lost()))
+
+    async def _write_one(self, data: bytes, kind: WSMsgType) -> None:
+        try:
+            async with asyncio.timeout(self._send_timeout_s) as limit:
+                await self._ws.send_frame(data, kind)
+                while self._transport.get_write_buffer_size():  # noqa: ASYNC110  a transport tells only its protocol: aiohttp's
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            if not limit.expired():
+                raise  # the system's own: ETIMEDOUT
+            detail = f"a message could not be sent within {self._send_timeout_s:g} s"
+            self._fail(Ending(Disconnect.SEND_TIMEOUT, ABNORMAL, detail))
+
+    def _fail(self, ending: Ending) -> None:
+        self._verdict = self._verdict or ending
+        self._outbox.clear()
+        self.abort()  # the reader wakes up with the end of the stream and finds the verdict
+
+
+def taker(ws: Socket) -> Take:
+    """How to take messages from `ws`: at least one, waiting for it, and then all that have arrived, up to BATCH.
+
+    The returned function raises one of failures.FOREIGN when there is nothing more. It takes them from aiohttp's queue behind
+    `receive()`, which costs half of what `receive()` does per message; where that queue is not what it was in 3.14, it
+    uses `receive()`.
+    """
+    queue = getattr(ws, "_reader", None)
+    buffer = getattr(queue, "_buffer", None)
+    if isinstance(buffer, deque) and inspect.iscoroutinefunction(getattr(queue, "read", None)):
+        return _from_queue(queue, buffer)
+    return _from_receive(ws)
+
+
+def _from_queue(queue: Any, buffer: deque[Any]) -> Take:
+    read = queue.read
+
+    async def take() -> list[Message]:
+        batch = [await read()]
+        while buffer and len(batch) < BATCH:
+            batch.append(await read())  # does not wait: it pops, and wakes the parser when there is room again
+        return batch
+
+    return take
+
+
+def _from_receive(ws: Socket) -> Take:
+    async def take() -> list[Message]:
+        kind, data, extra = await ws.receive()
+        if kind is WSMsgType.ERROR:
+            raise cast(Exception, data)
+        if kind in (WSMsgType.CLOSED, WSMsgType.CLOSING):
+            raise EofStream
+        return [(kind, data, extra)]
+
+    return take

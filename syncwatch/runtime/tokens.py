@@ -1,0 +1,142 @@
+"""Tokens: read from their files at each use, shown to nobody.
+
+What belongs here: reading, the type that hides its content, noticing that a file changed, and the one thing read out of a token (the
+expiry of a JWT, not verified).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from syncwatch.core.states import AttemptFailure
+from syncwatch.core.wire import Request
+from syncwatch.runtime.failures import Unusable
+
+MAX_TOKEN_BYTES = 65_536
+
+
+class Secret:
+    """A string that no log, repr or format shows; `reveal()` is the only way to it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The string itself."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    __hash__ = None  # type: ignore[assignment]  # a secret is no key
+
+
+class _Claims(msgspec.Struct):
+    exp: float | None = None
+
+
+class TokenFiles:
+    """The token files of one connection, by the name that a `Request` calls them (`connection`, `canary`)."""
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self._paths = dict(paths)
+
+    def path(self, name: str) -> Path | None:
+        """Where the token is read from; None when it is not configured."""
+        return self._paths.get(name)
+
+    def read(self, name: str) -> Secret | None:
+        """The present content, without surrounding white space; None when it is not configured.
+
+        Raises: Unusable (unauthorized, because only another file content helps, and that is what is retried at once) naming the path.
+        """
+        path = self._paths.get(name)
+        if path is None:
+            return None
+        try:
+            return read_token(path)
+        except OSError as error:
+            words = os.strerror(error.errno).lower() if error.errno else "unreadable"
+            raise Unusable(AttemptFailure.UNAUTHORIZED, f"token file {path}: {words}") from None
+        except ValueError as error:
+            raise Unusable(AttemptFailure.UNAUTHORIZED, f"token file {path}: {error}") from None
+
+    def for_request(self, request: Request) -> Secret | None:
+        """The token that `request` wants placed, if any. Raises: as `read`."""
+        wanted = request.bearer or request.token_query is not None
+        return self.read(request.token) if wanted else None
+
+
+class TokenWatch:
+    """Notices that a token file has new content. Give `beat` to the supervisor's seconds.
+
+    `changed(expiry_wall_s)` is called at the first beat and whenever a content appears that was not there a beat ago, so also when a file
+    that was unreadable comes back. The content is compared, not the time stamps: a file can be rewritten within one tick of them.
+    """
+
+    def __init__(self, files: TokenFiles, name: str, changed: Callable[[float | None], None]) -> None:
+        self._files = files
+        self._name = name
+        self._changed = changed
+        self._digest: bytes | None = None
+        self._first = True
+
+    def beat(self, now: float) -> None:
+        """Look once. `now` is not needed: the file says it all."""
+        digest, expiry_s = self._look()
+        news = digest is not None and digest != self._digest
+        self._digest = digest
+        if news or self._first:
+            self._first = False
+            self._changed(expiry_s)
+
+    def _look(self) -> tuple[bytes | None, float | None]:
+        try:
+            token = self._files.read(self._name)
+        except Unusable:
+            return None, None
+        if token is None:
+            return None, None
+        return hashlib.sha256(token.reveal().encode()).digest(), jwt_expiry_s(token.reveal())
+
+
+def read_token(path: Path) -> Secret:
+    """Read one token file. Raises: OSError; ValueError with a sentence that names neither path nor content."""
+    with path.open("rb") as file:
+        content = file.read(MAX_TOKEN_BYTES + 1)
+    if len(content) > MAX_TOKEN_BYTES:
+        raise ValueError("larger than a token can be")
+    try:
+        text = content.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        raise ValueError("not text") from None
+    if not text:
+        raise ValueError("empty")
+    if any(letter.isspace() or not letter.isprintable() for letter in text):
+        raise ValueError("more than one word")
+    return Secret(text)
+
+
+def jwt_expiry_s(token: str) -> float | None:
+    """The `exp` claim of a JWT (RFC 7519 section 4.1.4) as Unix seconds, read and not verified; None for any other token."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    padded = parts[1] + "=" * (-len(parts[1]) % 4)
+    try:
+        claims = msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=_Claims)
+    except (binascii.Error, ValueError, msgspec.MsgspecError, RecursionError):
+        return None
+    return claims.exp if claims.exp is not None and 0 < claims.exp < 1e12 else None
