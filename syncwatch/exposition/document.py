@@ -1,0 +1,347 @@
+"""The shape of what /status and /gate say: public, stable keys. `docs/endpoints.md` explains them; a test pins them.
+
+What belongs here: data and the few conversions of time that all of it shares. Where a value comes from is `status.py`'s business.
+Unknown is null, never 0. A past moment is an `Instant`, a future one a `Due`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import msgspec
+
+from syncwatch.core.health import ADVICE, INCIDENTS, Held
+from syncwatch.core.snapshot import Moment
+
+SCHEMA = 1
+"""Raised only when a key changes its meaning or goes away; new keys may come at any time."""
+
+_LAST_WALL_S = 253_402_300_799.0  # the end of the year 9999: RFC 3339 has no later moment, but a token may claim one
+
+
+class Instant(msgspec.Struct, frozen=True):
+    """When something happened: wall time (RFC 3339, UTC) as stamped then, and its age at the document's time."""
+
+    time: str
+    age_s: float
+
+
+class Due(msgspec.Struct, frozen=True):
+    """When something will happen; `in_s` is negative once it is past."""
+
+    time: str
+    in_s: float
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """A reason that holds now. `incident`: it happened and is held up to view; no probe fails for it."""
+
+    component: str
+    name: str
+    reason: str
+    incident: bool
+    since: Instant
+    advice: str
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One check of a probe, with the detail that the public probes withhold."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """One side of the gate."""
+
+    open: bool
+    detail: str
+
+
+class Gate(msgspec.Struct, frozen=True):
+    """Both sides of the gate."""
+
+    read: Verdict
+    write: Verdict
+
+
+class Attempts(msgspec.Struct, frozen=True):
+    """Handshakes. `mean_handshake_s` and the last one's phases are of those that succeeded."""
+
+    total: int
+    failures: dict[str, int]
+    consecutive_failures: int
+    last_failure: str | None
+    next: Due | None
+    mean_handshake_s: float | None
+    last_handshake_s: dict[str, float]
+
+
+class Heartbeats(msgspec.Struct, frozen=True):
+    """sent = acknowledged + missed + outstanding."""
+
+    sent: int
+    acknowledged: int
+    missed: int
+    late: int
+    outstanding: int
+    last_sent: Instant | None
+    last_acknowledged: Instant | None
+    last_rtt_s: float | None
+    mean_rtt_s: float | None
+    half_open: dict[str, int]
+
+
+class Traffic(msgspec.Struct, frozen=True):
+    """What went over the wire."""
+
+    frames_received: dict[str, int]
+    frames_sent: dict[str, int]
+    received_bytes: int
+    sent_bytes: int
+    anomalies: dict[str, int]
+    last_frame: Instant | None
+    last_event: Instant | None
+
+
+class Verification(msgspec.Struct, frozen=True):
+    """`unverified_s`: since the server's own newest number was last seen equal to ours; since the start if never."""
+
+    unverified_s: float | None
+    results: dict[str, int]
+
+
+class Ledger(msgspec.Struct, frozen=True):
+    """missed = recovered + lost + unaccounted + missing. `events`: first copies, the undecided ones included."""
+
+    epoch: int
+    cursor: int | None
+    events: int
+    events_by_origin: dict[str, int]
+    undecided: int
+    duplicates: int
+    out_of_order: int
+    missed: int
+    recovered: int
+    lost: int
+    unaccounted: int
+    missing: int
+    late: int
+    last_loss: Instant | None
+    gaps: dict[str, int]
+    resets: int
+    replayed: int
+    resyncs: dict[str, dict[str, int]]
+    mean_resync_s: float | None
+    forgotten: dict[str, int]
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Server time of live events to their receipt."""
+
+    events: int
+    mean_s: float | None
+
+
+class Canary(msgspec.Struct, frozen=True):
+    """End-to-end writes. lost = timed_out - late."""
+
+    sent: int
+    received: int
+    timed_out: int
+    late: int
+    lost: int
+    duplicate: int
+    failed: int
+    mean_round_trip_s: float | None
+
+
+class Expiry(msgspec.Struct, frozen=True):
+    """What runs out."""
+
+    token: Due | None
+    certificate: Due | None
+
+
+class Lifetime(msgspec.Struct, frozen=True):
+    """Totals over all processes that shared the state file, this one included."""
+
+    since: Instant
+    events: int
+    reconnects: int
+    missed: int
+    recovered: int
+    lost: int
+    unaccounted: int
+    late: int
+    resets: int
+
+
+class Transition(msgspec.Struct, frozen=True):
+    """One change of state."""
+
+    at: Instant
+    from_state: str
+    to_state: str
+    reason: str
+
+
+class Connection(msgspec.Struct, frozen=True):
+    """One connection, whole. `transitions`: the newest first."""
+
+    name: str
+    protocol: str
+    dialect: str
+    continuity: str
+    upstream: str
+    health: str | None
+    state: str
+    state_since: Instant | None
+    up: bool
+    started: Instant | None
+    established: Instant | None
+    first_sync_done: bool
+    reasons: tuple[Reason, ...]
+    attempts: Attempts
+    reconnects: int
+    disconnects: dict[str, int]
+    close_codes: dict[str, int]
+    heartbeats: Heartbeats
+    traffic: Traffic
+    verification: Verification
+    ledger: Ledger | None
+    clock_offset_s: float | None
+    event_latency: Latency | None
+    canary: Canary | None
+    expiry: Expiry
+    lifetime: Lifetime
+    state_seconds: dict[str, float]
+    transitions: tuple[Transition, ...]
+
+
+class Task(msgspec.Struct, frozen=True):
+    """One task of the sidecar. `wedged`: past its deadline beyond the limit, and a restart of it did not help."""
+
+    task: str
+    overdue_s: float
+    wedged: bool
+
+
+class StateFile(msgspec.Struct, frozen=True):
+    """What is kept over restarts."""
+
+    write_failures: int
+    last_write: Instant | None
+
+
+class Config(msgspec.Struct, frozen=True):
+    """Whether the file as it stands is the one that runs."""
+
+    last_reload_successful: bool
+    last_successful_reload: Instant
+
+
+class Sidecar(msgspec.Struct, frozen=True):
+    """The process itself."""
+
+    version: str
+    revision: str
+    python_version: str
+    instance: str
+    started: Instant
+    suspended: bool
+    event_loop_lag_s: float
+    tasks: tuple[Task, ...]
+    state_file: StateFile | None
+    config: Config
+    callback_errors: int
+
+
+class Status(msgspec.Struct, frozen=True):
+    """Everything, at `time`. `health`: the worst of all that is known; `reasons`: all that hold, gravest first."""
+
+    schema: int
+    time: str
+    health: str | None
+    degraded_reason: str | None
+    reasons: tuple[Reason, ...]
+    gate: Gate
+    checks: dict[str, tuple[Check, ...]]
+    connections: tuple[Connection, ...]
+    sidecar: Sidecar
+
+
+class Losses(msgspec.Struct, frozen=True):
+    """What one connection lost so far: in this process, and over its lifetime. Null: its protocol numbers nothing."""
+
+    connection: str
+    epoch: int | None
+    cursor: int | None
+    lost: int | None
+    unaccounted: int | None
+    missing: int | None
+    last_loss: Instant | None
+    lifetime_lost: int
+    lifetime_unaccounted: int
+    lifetime_since: Instant
+
+
+class GateAnswer(msgspec.Struct, frozen=True, rename={"purpose": "for"}):
+    """May I read (write)? `detail` names what closed the gate; `reasons` are all that hold, incidents included."""
+
+    purpose: str
+    open: bool
+    detail: str
+    time: str
+    reasons: tuple[Reason, ...]
+    last_loss: Instant | None
+    losses: tuple[Losses, ...]
+
+
+def rfc3339(wall_s: float) -> str:
+    """Unix seconds as UTC with milliseconds; what lies outside the years 1970 to 9999 is the nearest that does not."""
+    within_s = min(max(wall_s, 0.0), _LAST_WALL_S)
+    return datetime.fromtimestamp(within_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def seconds(value_s: float) -> float:
+    """Seconds to the microsecond: enough for a reader, and without the noise of binary fractions."""
+    return round(value_s, 6)
+
+
+def instant(moment: Moment | None, at: Moment) -> Instant | None:
+    """A stamped moment as seen from `at`: the stamp as it is, the age from the monotonic clock."""
+    return None if moment is None else Instant(rfc3339(moment.wall_s), seconds(max(0.0, at.now_s - moment.now_s)))
+
+
+def since_now(now_s: float, at: Moment) -> Instant:
+    """A moment that only the monotonic clock knows."""
+    age_s = max(0.0, at.now_s - now_s)
+    return Instant(rfc3339(at.wall_s - age_s), seconds(age_s))
+
+
+def since_wall(wall_s: float, at: Moment) -> Instant:
+    """A moment that only the wall clock knows (another process's, perhaps)."""
+    return Instant(rfc3339(wall_s), seconds(max(0.0, at.wall_s - wall_s)))
+
+
+def due_wall(wall_s: float | None, at: Moment) -> Due | None:
+    """A future moment of the wall clock."""
+    return None if wall_s is None else Due(rfc3339(wall_s), seconds(wall_s - at.wall_s))
+
+
+def due_now(now_s: float | None, at: Moment) -> Due | None:
+    """A future moment of the monotonic clock."""
+    return None if now_s is None else due_wall(at.wall_s + now_s - at.now_s, at)
+
+
+def reasons(held: Iterable[Held], at: Moment) -> tuple[Reason, ...]:
+    """What holds, in the order given, each with what to do about it."""
+    return tuple(
+        Reason(
+            one.component, one.name, one.reason, one.reason in INCIDENTS, since_now(one.since_s, at), ADVICE[one.reason]
+        )
+        for one in held
+    )

@@ -1,0 +1,255 @@
+"""/status: everything a snapshot knows, as one JSON document, and the same as text for a terminal.
+
+What belongs here: where in a snapshot each key of the document stands, and what the document means for an exit code. The shape is
+`document.py`, the text `terminal.py`. Counters of closed sets are all there, at 0 where nothing was counted, as in the metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from syncwatch.core.health import Component, Health, Held
+from syncwatch.core.histogram import HistogramSnapshot
+from syncwatch.core.snapshot import (
+    CanarySnapshot,
+    ConnectionSnapshot,
+    ContinuitySnapshot,
+    HeartbeatSnapshot,
+    LifetimeSnapshot,
+    Moment,
+    SidecarSnapshot,
+    Snapshot,
+    TimelineSnapshot,
+)
+from syncwatch.core.states import ESTABLISHED, State
+from syncwatch.exposition import document as doc
+from syncwatch.exposition import gate
+from syncwatch.exposition.registry import label_sets
+from syncwatch.exposition.terminal import render
+
+__all__ = ["build", "document", "exit_code", "render"]
+
+_WORST = (Health.DOWN, Health.DEGRADED, Health.HEALTHY)
+_RESTING = frozenset({State.IDLE, State.CLOSED})
+_EXIT: Mapping[str | None, int] = {Health.HEALTHY: 0, Health.DEGRADED: 1, Health.DOWN: 2}
+
+
+def document(snapshot: Snapshot) -> dict[str, Any]:
+    """The document as it arrives over HTTP; the order of its keys is always the same."""
+    arrived: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(build(snapshot)))
+    return arrived
+
+
+def exit_code(status: Mapping[str, Any]) -> int:
+    """For scripts: 0 healthy, 1 degraded or not known yet, 2 down."""
+    return _EXIT.get(status.get("health"), 1)
+
+
+def build(snapshot: Snapshot) -> doc.Status:
+    """The document, typed."""
+    at, health = snapshot.at, snapshot.health
+    known = set(health.health.values())
+    return doc.Status(
+        schema=doc.SCHEMA,
+        time=doc.rfc3339(at.wall_s),
+        health=next((one for one in _WORST if one in known), None),
+        degraded_reason=next((one.reason for one in health.held), None),
+        reasons=doc.reasons(health.held, at),
+        gate=doc.Gate(gate.verdict(snapshot, gate.Purpose.READ), gate.verdict(snapshot, gate.Purpose.WRITE)),
+        checks={
+            probe: tuple(doc.Check(one.name, one.ok, one.detail) for one in checks)
+            for probe, checks in health.checks.items()
+        },
+        connections=tuple(_connection(one, snapshot) for one in snapshot.connections),
+        sidecar=_sidecar(snapshot.sidecar, at),
+    )
+
+
+def _connection(c: ConnectionSnapshot, snapshot: Snapshot) -> doc.Connection:
+    at = snapshot.at
+    return doc.Connection(
+        name=c.name,
+        protocol=c.protocol,
+        dialect=c.dialect,
+        continuity=c.numbering,
+        upstream=c.upstream,
+        health=None if c.timeline.state in _RESTING else snapshot.health.health.get((Component.CONNECTION, c.name)),
+        state=c.timeline.state,
+        state_since=_state_since(c.timeline, at),
+        up=c.timeline.state in ESTABLISHED,
+        started=doc.instant(c.started, at),
+        established=doc.instant(c.established, at),
+        first_sync_done=c.settled_once,
+        reasons=doc.reasons(_of(c.name, snapshot.health.held), at),
+        attempts=_attempts(c, at),
+        reconnects=c.reconnects,
+        disconnects=_counts(c, "syncwatch_connection_disconnects_total", c.disconnects),
+        close_codes=_counts(c, "syncwatch_connection_close_codes_total", c.close_codes),
+        heartbeats=_heartbeats(c, c.heartbeat, at),
+        traffic=_traffic(c, at),
+        verification=doc.Verification(
+            unverified_s=None if c.verified_now_s is None else doc.seconds(max(0.0, at.now_s - c.verified_now_s)),
+            results=_counts(c, "syncwatch_verifications_total", c.verifications),
+        ),
+        ledger=None if c.continuity is None else _ledger(c, c.continuity, at),
+        clock_offset_s=None if c.clock_offset_s is None else doc.seconds(c.clock_offset_s),
+        event_latency=None
+        if c.event_latency is None
+        else doc.Latency(c.event_latency.cumulative[-1], _mean_s(c.event_latency)),
+        canary=None if c.canary is None else _canary(c.canary),
+        expiry=doc.Expiry(doc.due_wall(c.token_expiry_wall_s, at), doc.due_wall(c.certificate_expiry_wall_s, at)),
+        lifetime=_lifetime(c.lifetime, at),
+        state_seconds=_state_seconds(c, at),
+        transitions=tuple(
+            doc.Transition(_certain(one.at, at), one.from_state, one.to_state, one.reason)
+            for one in reversed(c.timeline.recent)
+        ),
+    )
+
+
+def _of(name: str, held: Iterable[Held]) -> tuple[Held, ...]:
+    return tuple(one for one in held if one.component is Component.CONNECTION and one.name == name)
+
+
+def _state_since(timeline: TimelineSnapshot, at: Moment) -> doc.Instant | None:
+    """None before the clock was known; until then nothing has begun."""
+    wall_s = timeline.entered_wall_s.get(timeline.state)
+    return None if wall_s is None else doc.instant(Moment(timeline.entered_now_s, wall_s), at)
+
+
+def _state_seconds(c: ConnectionSnapshot, at: Moment) -> dict[str, float]:
+    possible = label_sets(c.protocol, c.dialect)["syncwatch_connection_state_seconds_total"]
+    spent_s = {state: c.timeline.seconds_in(state, at.now_s) for state in {*c.timeline.seconds, c.timeline.state}}
+    return {state: doc.seconds(spent_s.get(state, 0.0)) for (state,) in possible}  # type: ignore[call-overload]  # StrEnum keys
+
+
+def _attempts(c: ConnectionSnapshot, at: Moment) -> doc.Attempts:
+    return doc.Attempts(
+        total=c.attempts,
+        failures=_counts(c, "syncwatch_connection_attempt_failures_total", c.attempt_failures),
+        consecutive_failures=c.consecutive_failures,
+        last_failure=c.last_failure,
+        next=doc.due_now(c.next_attempt_now_s, at),
+        mean_handshake_s=_mean_s(c.handshake),
+        last_handshake_s={phase: doc.seconds(took_s) for phase, took_s in c.last_handshake_s.items()},
+    )
+
+
+def _heartbeats(c: ConnectionSnapshot, beat: HeartbeatSnapshot, at: Moment) -> doc.Heartbeats:
+    return doc.Heartbeats(
+        sent=beat.sent,
+        acknowledged=beat.acknowledged,
+        missed=beat.missed,
+        late=beat.late,
+        outstanding=beat.outstanding,
+        last_sent=doc.instant(beat.last_sent, at),
+        last_acknowledged=doc.instant(beat.last_ack, at),
+        last_rtt_s=None if beat.last_rtt_s is None else doc.seconds(beat.last_rtt_s),
+        mean_rtt_s=_mean_s(beat.rtt),
+        half_open=_counts(c, "syncwatch_half_open_total", beat.half_open),
+    )
+
+
+def _traffic(c: ConnectionSnapshot, at: Moment) -> doc.Traffic:
+    return doc.Traffic(
+        frames_received=_counts(c, "syncwatch_frames_received_total", c.frames_received),
+        frames_sent=_counts(c, "syncwatch_frames_sent_total", c.frames_sent),
+        received_bytes=c.received_bytes,
+        sent_bytes=c.sent_bytes,
+        anomalies=_counts(c, "syncwatch_protocol_anomalies_total", c.anomalies),
+        last_frame=doc.instant(c.last_frame, at),
+        last_event=doc.instant(c.last_event, at),
+    )
+
+
+def _ledger(c: ConnectionSnapshot, ledger: ContinuitySnapshot, at: Moment) -> doc.Ledger:
+    by_origin = _counts(c, "syncwatch_events_received_total", ledger.events_received)
+    resyncs: dict[str, dict[str, int]] = {}
+    for claim, verdict in label_sets(c.protocol, c.dialect)["syncwatch_resyncs_total"]:
+        resyncs.setdefault(str(claim), {})[str(verdict)] = 0
+    for (claim, verdict), count in ledger.resyncs.items():
+        if count:  # a combination that should not exist is shown all the same once it was counted
+            resyncs.setdefault(str(claim), {})[str(verdict)] = count
+    return doc.Ledger(
+        epoch=ledger.epoch,
+        cursor=ledger.cursor,
+        events=sum(by_origin.values()) + ledger.undecided,
+        events_by_origin=by_origin,
+        undecided=ledger.undecided,
+        duplicates=ledger.duplicates,
+        out_of_order=ledger.out_of_order,
+        missed=ledger.missed,
+        recovered=ledger.recovered,
+        lost=ledger.lost,
+        unaccounted=ledger.unaccounted,
+        missing=ledger.missing,
+        late=ledger.late,
+        last_loss=doc.instant(ledger.last_loss, at),
+        gaps=_counts(c, "syncwatch_sequence_gaps_total", ledger.gaps),
+        resets=ledger.resets,
+        replayed=ledger.replayed,
+        resyncs=resyncs,
+        mean_resync_s=_mean_s(ledger.resync_duration),
+        forgotten=_counts(c, "syncwatch_ledger_forgotten_total", ledger.forgotten),
+    )
+
+
+def _canary(canary: CanarySnapshot) -> doc.Canary:
+    return doc.Canary(
+        sent=canary.sent,
+        received=canary.received,
+        timed_out=canary.timed_out,
+        late=canary.late,
+        lost=canary.timed_out - canary.late,
+        duplicate=canary.duplicate,
+        failed=canary.failed,
+        mean_round_trip_s=_mean_s(canary.round_trip),
+    )
+
+
+def _lifetime(lifetime: LifetimeSnapshot, at: Moment) -> doc.Lifetime:
+    totals: dict[str, Any] = msgspec.structs.asdict(lifetime)
+    return doc.Lifetime(since=doc.since_wall(totals.pop("since_wall_s"), at), **totals)
+
+
+def _sidecar(sidecar: SidecarSnapshot, at: Moment) -> doc.Sidecar:
+    written_s, failures = sidecar.statefile_last_write_wall_s, sidecar.statefile_write_failures
+    return doc.Sidecar(
+        version=sidecar.version,
+        revision=sidecar.revision,
+        python_version=sidecar.python_version,
+        instance=sidecar.instance,
+        started=_certain(sidecar.started, at),
+        suspended=sidecar.suspended,
+        event_loop_lag_s=doc.seconds(sidecar.event_loop_lag_s),
+        tasks=tuple(doc.Task(one.task, doc.seconds(one.overdue_s), one.wedged) for one in sidecar.tasks),
+        state_file=None
+        if failures is None
+        else doc.StateFile(failures, None if written_s is None else doc.since_wall(written_s, at)),
+        config=doc.Config(
+            sidecar.config_last_reload_successful, doc.since_wall(sidecar.config_last_reload_success_wall_s, at)
+        ),
+        callback_errors=sidecar.callback_errors,
+    )
+
+
+def _certain(moment: Moment, at: Moment) -> doc.Instant:
+    seen = doc.instant(moment, at)
+    assert seen is not None
+    return seen
+
+
+def _counts(c: ConnectionSnapshot, metric: str, counted: Mapping[Any, int]) -> dict[str, int]:
+    """What this connection can ever count under the metric's label, in the metric's order, and whatever else was counted."""
+    possible = [values[0] for values in label_sets(c.protocol, c.dialect)[metric]]
+    others = [key for key, count in counted.items() if count and key not in possible]
+    return {str(key): counted.get(key, 0) for key in [*possible, *others]}
+
+
+def _mean_s(histogram: HistogramSnapshot) -> float | None:
+    """None while nothing was observed."""
+    count = histogram.cumulative[-1]
+    return doc.seconds(histogram.sum / count) if count else None
