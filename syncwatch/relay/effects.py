@@ -1,0 +1,51 @@
+"""What happens at once when a fault begins, and what has to be looked at again when one begins or ends.
+
+Everything else asks the injector at the moment it matters.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from syncwatch.relay import kinds
+from syncwatch.relay.events import event
+from syncwatch.relay.framing import BINARY, TEXT
+from syncwatch.relay.injector import Active
+from syncwatch.relay.state import Agent
+
+if TYPE_CHECKING:
+    from syncwatch.relay.server import Relay
+
+
+def begun(relay: Relay, fault: Active[Any]) -> None:
+    """A fault begins: do what it does at once."""
+    spec = fault.spec
+    if isinstance(spec, kinds.Drop | kinds.Reset | kinds.Close) and kinds.is_momentary(spec):
+        for connection in relay.connections_of(spec.agent):
+            connection.end_by(spec)
+    elif isinstance(spec, kinds.Outage):
+        for connection in relay.connections_of(spec.agent):
+            connection.drop()
+    elif isinstance(spec, kinds.Restart):
+        relay.restart(spec.down_s)
+    elif isinstance(spec, kinds.Inject):
+        payload = bytes.fromhex(spec.hex) if spec.hex is not None else (spec.text or "").encode()
+        for connection in relay.connections_of(spec.agent):
+            connection.inject(payload, TEXT if spec.opcode == "text" else BINARY)
+    elif isinstance(spec, kinds.Oversize):
+        for agent in relay.hub.agents():
+            if fault.concerns(agent.label):
+                oversize(relay, agent, spec.size_bytes)
+
+
+def oversize(relay: Relay, agent: Agent, size_bytes: int) -> None:
+    """Push an event whose frame is exactly this long."""
+    bare = event({"type": "relay.oversized", "padding": ""}, "#").stamped(agent.counter + 1, None)
+    relay.hub.push(agent, event({"type": "relay.oversized", "padding": "x" * (size_bytes - len(bare))}))
+
+
+def changed(relay: Relay) -> None:
+    """A fault began or ended: set the clock, and let every connection look again."""
+    relay.clock.offset_s = sum(fault.spec.offset_s for fault in relay.faults.all_of(kinds.ClockOffset))
+    for connection in list(relay.connections.values()):
+        connection.refresh()

@@ -1,0 +1,270 @@
+"""The faults that exist, as data: what each is called, what it can be told, what it means.
+
+Each fault is a typed record, so that HTTP requests, YAML scripts and Python calls are checked by one definition. What a
+fault does is elsewhere: connections, replays and the HTTP interface ask the injector whether one holds.
+
+Common fields: `agent` limits a fault to one agent (its label in the ledger), None means all; `times` ends it after it has fired that often, None means never.
+Durations are seconds (`_s`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Seconds = Annotated[float, Meta(ge=0, le=86_400)]
+Status = Annotated[int, Meta(ge=400, le=599)]
+Times = Annotated[int, Meta(ge=1)] | None
+Number = Annotated[int, Meta(ge=1)]
+
+
+class FaultSpec(msgspec.Struct, tag_field="fault", frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A fault. `times` counts firings."""
+
+    agent: str | None = None
+    times: Times = None
+
+
+# Upgrades
+
+
+class Refuse(FaultSpec, tag="refuse", frozen=True, kw_only=True):
+    """Answer upgrades with a bare status."""
+
+    status: Status = 503
+    retry_after_s: Seconds | None = None
+
+
+class Hang(FaultSpec, tag="hang", frozen=True, kw_only=True):
+    """Accept the connection and the upgrade request, never answer; hanging ones are cut off when the fault ends."""
+
+
+class AcceptOnly(FaultSpec, tag="accept_only", frozen=True, kw_only=True):
+    """Complete the handshake, then send nothing on that connection, ever."""
+
+
+class Outage(FaultSpec, tag="outage", frozen=True, kw_only=True):
+    """Drop the sockets and let nobody back in, while HTTP goes on accepting messages.
+
+    `mode` `refuse` answers upgrades with `status`; `close` closes them without an answer.
+    """
+
+    mode: Literal["refuse", "close"] = "refuse"
+    status: Status = 503
+    retry_after_s: Seconds | None = None
+
+
+class TokenExpiry(FaultSpec, tag="token_expiry", frozen=True, kw_only=True):
+    """The agent's token is no longer known: upgrades and HTTP get 401; open sockets stay open."""
+
+
+# Ends of connections: at once without a condition, else when a connection has just sent the frame numbered `seq`, or its `frames`th from now on
+
+
+class Drop(FaultSpec, tag="drop", frozen=True, kw_only=True):
+    """Flush, then end the stream without a close frame: what the ledger calls sent has been sent."""
+
+    times: Times = 1
+    seq: Number | None = None
+    frames: Number | None = None
+
+
+class Reset(FaultSpec, tag="reset", frozen=True, kw_only=True):
+    """End with RST: the tail of what was sent may or may not have arrived."""
+
+    times: Times = 1
+    seq: Number | None = None
+    frames: Number | None = None
+
+
+class Close(FaultSpec, tag="close", frozen=True, kw_only=True):
+    """Close with a code and a reason."""
+
+    times: Times = 1
+    seq: Number | None = None
+    frames: Number | None = None
+    code: Annotated[int, Meta(ge=1000, le=4999)] = 1001
+    reason: Annotated[str, Meta(max_length=120)] = ""
+
+
+# Open connections
+
+
+class Freeze(FaultSpec, tag="freeze", frozen=True, kw_only=True):
+    """Half-open: `to_client` stops writing (frames queue in order, flushed at the thaw), `from_client` stops reading."""
+
+    direction: Literal["to_client", "from_client", "both"] = "both"
+
+
+class Delay(FaultSpec, tag="delay", frozen=True, kw_only=True):
+    """Hold every frame back for `delay_s`, plus up to `jitter_s` more; order is kept."""
+
+    delay_s: Seconds
+    jitter_s: Seconds = 0.0
+
+
+class LiveFault(FaultSpec, frozen=True, kw_only=True):
+    """Picks live frames: the one numbered `seq`, or of a `kind`, or each `every`th; all conditions together."""
+
+    seq: Number | None = None
+    kind: str | None = None
+    every: Number | None = None
+
+
+class Skip(LiveFault, tag="skip", frozen=True, kw_only=True):
+    """Do not send a live frame; the ring has it."""
+
+
+class Duplicate(LiveFault, tag="duplicate", frozen=True, kw_only=True):
+    """Send a live frame twice."""
+
+
+class Reorder(LiveFault, tag="reorder", frozen=True, kw_only=True):
+    """Send a live frame after the next live one."""
+
+
+class Stall(FaultSpec, tag="stall", frozen=True, kw_only=True):
+    """Stop pushing: live frames are swallowed while the ring fills. Pings are answered, resyncs only if `answer_resyncs`."""
+
+    answer_resyncs: bool = True
+
+
+class NoPong(FaultSpec, tag="no_pong", frozen=True, kw_only=True):
+    """Do not answer pings. `level`: application frames, WebSocket frames, or both."""
+
+    level: Literal["application", "websocket", "both"] = "both"
+
+
+class SlowPong(FaultSpec, tag="slow_pong", frozen=True, kw_only=True):
+    """Answer application pings late."""
+
+    delay_s: Seconds
+
+
+# Replays
+
+
+class CutReplay(FaultSpec, tag="cut_replay", frozen=True, kw_only=True):
+    """Stop a replay after `after` frames; `then` acknowledge (claiming all, or only what was `sent`), say nothing, or drop."""
+
+    after: Annotated[int, Meta(ge=0)]
+    then: Literal["ack", "no_ack", "drop"] = "ack"
+    claim: Literal["all", "sent"] = "all"
+
+
+class NoAck(FaultSpec, tag="no_ack", frozen=True, kw_only=True):
+    """Replay, but do not acknowledge."""
+
+
+class EarlyAck(FaultSpec, tag="early_ack", frozen=True, kw_only=True):
+    """Acknowledge before the replayed frames."""
+
+
+class WrongAck(FaultSpec, tag="wrong_ack", frozen=True, kw_only=True):
+    """Acknowledge with other `fields` (null removes one)."""
+
+    fields: dict[str, Any]
+
+
+class SlowDatabase(FaultSpec, tag="slow_database", frozen=True, kw_only=True):
+    """Wait between the ring's part of a replay and the database's: live events slip in between."""
+
+    delay_s: Seconds
+
+
+class DatabaseFailing(FaultSpec, tag="database_failing", frozen=True, kw_only=True):
+    """Replays yield no rows and say nothing; HTTP answers 500; upgrades too, if `upgrades`."""
+
+    upgrades: bool = False
+
+
+# Frames of its own
+
+
+class Inject(FaultSpec, tag="inject", frozen=True, kw_only=True):
+    """Send one raw frame to the agents' sockets: `text`, or bytes as `hex`. Nothing is numbered or remembered."""
+
+    text: str | None = None
+    hex: Annotated[str, Meta(pattern="^([0-9a-fA-F]{2})*$")] | None = None
+    opcode: Literal["text", "binary"] = "text"
+
+
+class Oversize(FaultSpec, tag="oversize", frozen=True, kw_only=True):
+    """Push one event of `size_bytes` with a number of its own: it stays in the ring and comes again with every replay."""
+
+    size_bytes: Annotated[int, Meta(ge=100, le=256 * 1024 * 1024)] = 20 * 1024 * 1024
+
+
+# The server as a whole
+
+
+class Restart(FaultSpec, tag="restart", frozen=True, kw_only=True):
+    """Clear counters, rings and presence, drop all sockets without a close frame, stay away for `down_s`."""
+
+    down_s: Seconds = 0.0
+
+
+class ClockOffset(FaultSpec, tag="clock_offset", frozen=True, kw_only=True):
+    """Set the server's clock off by `offset_s`, either way."""
+
+    offset_s: Annotated[float, Meta(ge=-1e9, le=1e9)]
+
+
+class RateLimit(FaultSpec, tag="rate_limit", frozen=True, kw_only=True):
+    """Answer HTTP requests with 429."""
+
+    retry_after_s: Seconds = 1.0
+    limit: Number = 30_000
+
+
+class HttpTrouble(FaultSpec, tag="http_trouble", frozen=True, kw_only=True):
+    """The request is done, then its answer is late by `delay_s`, or (`lose_answer`) never comes: the connection is closed instead."""
+
+    delay_s: Seconds = 0.0
+    lose_answer: bool = False
+
+
+AnyFault = (
+    Refuse
+    | Hang
+    | AcceptOnly
+    | Outage
+    | TokenExpiry
+    | Drop
+    | Reset
+    | Close
+    | Freeze
+    | Delay
+    | Skip
+    | Duplicate
+    | Reorder
+    | Stall
+    | NoPong
+    | SlowPong
+    | CutReplay
+    | NoAck
+    | EarlyAck
+    | WrongAck
+    | SlowDatabase
+    | DatabaseFailing
+    | Inject
+    | Oversize
+    | Restart
+    | ClockOffset
+    | RateLimit
+    | HttpTrouble
+)
+
+
+def name_of(fault: FaultSpec) -> str:
+    """A fault's name in scripts, over HTTP and in the ledger."""
+    return str(fault.__struct_config__.tag)
+
+
+def is_momentary(fault: FaultSpec) -> bool:
+    """Whether a fault happens at once and is over: it has no `for_s`."""
+    if isinstance(fault, Drop | Reset | Close):
+        return fault.seq is None and fault.frames is None
+    return isinstance(fault, Inject | Oversize | Restart)
