@@ -15,6 +15,7 @@ from syncwatch.core.histogram import FAST_S, Histogram
 from syncwatch.core.snapshot import CanarySnapshot
 from syncwatch.core.wire import Request
 
+MAX_RETRY_AFTER_S = 3600.0  # a server that asks for more is written to again after an hour
 REMEMBERED = 32  # canaries that timed out and may still come late, or came and may come again
 
 
@@ -62,6 +63,7 @@ class Canary:
         self.interval_s = interval_s
         self.timeout_s = timeout_s
         self._prefix = prefix
+        self._prefix_bytes = prefix.encode()
         self._shots: list[Shot] = []
         self._next_s = math.inf
         self._poll_id = 0
@@ -110,11 +112,18 @@ class Canary:
         if now >= self._next_s:
             self._next_s = now + self.interval_s
             shot = Shot(f"{self._prefix}-{mark}", now)
+            self._forget()
             self._shots.append(shot)
-            del self._shots[:-REMEMBERED]
             self.sent += 1
             effects.append(self._ask(self._codec.canary(shot.mark.decode()), shot))
         return effects, timed_out
+
+    def _forget(self) -> None:
+        """Let go of the oldest whose fate is known; what still waits is bounded by the timeout."""
+        surplus = len(self._shots) + 1 - REMEMBERED
+        if surplus > 0:
+            known = [shot for shot in self._shots if shot.fate is not Fate.WAITING][:surplus]
+            self._shots = [shot for shot in self._shots if shot not in known]
 
     def _ask(self, request: Request, shot: Shot | None) -> Poll:
         self._poll_id += 1
@@ -123,6 +132,8 @@ class Canary:
 
     def seen(self, now: float, data: bytes) -> Fate | None:
         """Search a received frame; returns what its canary became: RECEIVED, or TIMED_OUT when it came late."""
+        if self._prefix_bytes not in data:  # nearly every frame: one search instead of one per canary
+            return None
         for shot in self._shots:
             if shot.mark in data:
                 return self._arrived(now, shot)
@@ -148,7 +159,7 @@ class Canary:
             return []
         shot = self._polls.pop(poll_id)
         if shot is None:
-            return self._setup_answered(answer)
+            return self._setup_answered(now, answer)
         if isinstance(answer, Answer) and answer.status < 300:
             if shot is self._retry:
                 self._retry = None
@@ -157,35 +168,44 @@ class Canary:
                 # The server stamped the message between our request and its answer: half the way is the best guess.
                 self.clock_offset_s = server_s - ((shot.sent_s + now) / 2.0 + offset_s)
             return []
-        if isinstance(answer, Answer) and answer.status == 404 and self._retry is None:
+        if isinstance(answer, Answer) and answer.status == 404 and self._retry is None and self._open:
+            shot.sent_s = math.inf  # nothing was written: its time begins with the write that follows
             self._retry, self._setup = shot, list(self._codec.canary_setup())
-            return self._next_setup()
+            return self._next_setup(now)
         self._refused(shot, answer)
         if isinstance(answer, Answer) and answer.retry_after_s is not None:
-            self._next_s = max(self._next_s, now + answer.retry_after_s)
+            self._next_s = max(self._next_s, now + min(answer.retry_after_s, MAX_RETRY_AFTER_S))
         return []
 
     def _refused(self, shot: Shot, answer: Answer | Refused) -> None:
-        self._retry = None
+        if shot is self._retry:
+            self._retry = None
         self.failure = f"HTTP {answer.status}" if isinstance(answer, Answer) else f"{answer.reason}: {answer.detail}"
         if shot.fate is Fate.WAITING:
             shot.fate = Fate.FAILED
             self.failed += 1
 
-    def _setup_answered(self, answer: Answer | Refused) -> list[Effect]:
+    @property
+    def _open(self) -> bool:
+        return self._next_s != math.inf
+
+    def _setup_answered(self, now: float, answer: Answer | Refused) -> list[Effect]:
         shot = self._retry
         if shot is None:
             return []
-        if isinstance(answer, Refused) or answer.status >= 500:
+        if isinstance(answer, Refused) or answer.status >= 500 or not self._open:
             self._refused(shot, answer)
             return []
-        return self._next_setup()
+        return self._next_setup(now)
 
-    def _next_setup(self) -> list[Effect]:
+    def _next_setup(self, now: float) -> list[Effect]:
         if self._setup:
             return [self._ask(self._setup.pop(0), None)]
         shot = self._retry
-        return [] if shot is None else [self._ask(self._codec.canary(shot.mark.decode()), shot)]
+        if shot is None:
+            return []
+        shot.sent_s = now
+        return [self._ask(self._codec.canary(shot.mark.decode()), shot)]
 
     def snapshot(self) -> CanarySnapshot:
         """An immutable picture."""

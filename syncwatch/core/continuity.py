@@ -273,10 +273,10 @@ class Continuity:
         if known is not None:
             return known.key != event.key
         if number <= cursor:
-            newest = self.numbers.get(cursor)
-            if newest is None or newest.time_s is None or event.time_s is None:
+            newest_s = self.numbers.newest_time(self.attempt)
+            if newest_s is None or event.time_s is None:
                 return False
-            return event.time_s > newest.time_s + NEIGHBOURS_S and not self.identities.knows(event)
+            return event.time_s > newest_s + NEIGHBOURS_S and not self.identities.knows(event)
         if event.lane is not None and event.lane_number is not None:
             before = self._lanes.get(event.lane)
             return before is not None and number > before[0] and event.lane_number <= before[1]
@@ -463,13 +463,19 @@ class Continuity:
         if window is None or window.ack is not None or ack.after != window.after:
             self.ack_unsolicited += 1
             return None
-        window.below = self.cursor is not None and ack.current < self.cursor  # judged now: live events may pass it while we wait
-        if window.arrived(ack) < ack.replayed:
+        window.below = self._restarted_below(window, ack)
+        if not window.below and window.arrived(ack) < ack.replayed:
             self.ack_early += 1
             window.ack = ack
             window.last_frame_s = now
             return None
         return self._settle(now, window, ack, short=0)
+
+    def _restarted_below(self, window: Window, ack: Ack) -> bool:
+        """Whether the server stands below what it once gave us: below the cursor, or, while the epoch is unproven, below any number seen."""
+        if self.cursor is None:
+            return False
+        return ack.current < self.cursor or (not self.proven and ack.current < window.highest_seen)
 
     def complete_early(self, now: float) -> Settled | None:
         """After an early acknowledgement: settle once the claimed frames have come."""
@@ -551,16 +557,17 @@ class Continuity:
         ring = recovered = 0
         highest = window.highest_seen
         for index, frame in enumerate(window.frames):
+            number = frame >> SHIFT
+            real = number <= self.seen_top  # a number that no acknowledgement confirmed was noise: it overtakes and recovers nothing
             if start <= index < stop:
                 ring += frame & FIRST
-                recovered += (frame & NEW) >> 1
-                continue
-            number = frame >> SHIFT
-            if frame & FIRST:
+                recovered += (frame & NEW) >> 1 if real else 0
+            elif frame & FIRST:
                 self.live += 1
                 if frame & NEW and number < highest:
                     self.out_of_order += 1
-            highest = max(highest, number)
+            if real and number > highest:
+                highest = number
         self.received[Origin.RING] += ring
         self.received[Origin.STORE] += window.store_firsts
         self.live += window.other_firsts
@@ -600,6 +607,7 @@ class Continuity:
             if low <= high:
                 self.above.add_range(low, high)
                 self.seen_top = max(self.seen_top, high)
+                self.top = max(self.top, high)
         self._suspects = Ranges()
         self._absorb()
 

@@ -132,3 +132,11 @@ class Numbers:
             if event is not None and event.time_s is not None:
                 return event.time_s
         return None
+
+    def newest_time(self, attempt: int) -> float | None:
+        """Server time of the highest known number that has one and came on another attempt than `attempt`."""
+        highest, time_s = 0, None
+        for number, event, came in zip(self._numbers, self._events, self._attempts, strict=True):
+            if number > highest and event is not None and event.time_s is not None and came != attempt:
+                highest, time_s = number, event.time_s
+        return time_s

@@ -135,7 +135,7 @@ class Window:
 
     def unacknowledged_burst(self) -> tuple[int, int]:
         """The replay in a round without acknowledgement: a definition, not knowledge (accounting rule 2)."""
-        start, end = self._start(above=-math.inf, up_to=math.inf), len(self.frames)
+        start, end = self._start(above=self.after, up_to=math.inf), len(self.frames)
         if start == end or self.after == MAX_NUMBER:  # nothing came, or nothing was asked to be replayed
             return end, end
         smallest = self.frames[start] >> SHIFT

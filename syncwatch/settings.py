@@ -1,0 +1,85 @@
+"""From the configuration to each room's own settings: pure conversions, so that no room ever sees the whole configuration."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from syncwatch.config import Config, RelaycastConnection
+from syncwatch.core.backoff import Backoff
+from syncwatch.core.canary import Canary
+from syncwatch.core.health import Reason
+from syncwatch.core.monitor import HealthSettings
+from syncwatch.core.session import SessionSettings
+from syncwatch.protocols.relaycast import Relaycast
+from syncwatch.runtime.dialing import Endpoint
+from syncwatch.runtime.tls import TlsSettings
+
+
+def upstream(url: str) -> str:
+    """Scheme, host and port of a URL: what may be shown, without path, user or query."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443, "ws": 80, "wss": 443}.get(parts.scheme)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}:{port}"
+
+
+def session_settings(connection: RelaycastConnection, incident_hold_s: float) -> SessionSettings:
+    """The machine's settings of one connection."""
+    heartbeat, reconnect, resync, verify = connection.heartbeat, connection.reconnect, connection.resync, connection.verify
+    return SessionSettings(
+        connect_timeout_s=connection.connect_timeout_s,
+        heartbeat_interval_s=heartbeat.interval_s,
+        heartbeat_timeout_s=heartbeat.timeout_s,
+        backoff=Backoff(reconnect.min_s, reconnect.max_s, reconnect.jitter),
+        stable_after_s=reconnect.stable_after_s,
+        breaker=reconnect.breaker,
+        breaker_retry_s=reconnect.breaker_retry_s,
+        ack_timeout_s=resync.ack_timeout_s,
+        hole_grace_s=resync.hole_grace_s,
+        max_jump=resync.max_jump,
+        resume_max_age_s=resync.resume_max_age_s,
+        spread_s=resync.spread_s,
+        verify_interval_s=verify.interval_s,
+        verify_grace_s=verify.grace_s,
+        stale_after_s=connection.stale_after_s,
+        incident_hold_s=incident_hold_s,
+    )
+
+
+def protocol(connection: RelaycastConnection) -> Relaycast:
+    """The codec of one connection."""
+    own_token = connection.canary.token_file is not None
+    return Relaycast(
+        connection.url,
+        connection.subscribe,
+        canary_channel=connection.canary.channel,
+        canary_token="canary" if own_token else "connection",
+    )
+
+
+def canary(connection: RelaycastConnection, codec: Relaycast) -> Canary | None:
+    """The canary, if it was switched on."""
+    if not connection.canary.enabled:
+        return None
+    return Canary(codec, connection.canary.interval_s, connection.canary.timeout_s)
+
+
+def endpoint(connection: RelaycastConnection) -> Endpoint:
+    """How the server is reached."""
+    tls = connection.tls
+    settings = TlsSettings(tls.ca_file, tls.cert_file, tls.key_file, tls.server_name, tls.insecure_skip_verify)
+    return Endpoint(settings, connection.proxy, connection.max_frame_bytes)
+
+
+def health_settings(config: Config) -> HealthSettings:
+    """What fails which probe."""
+    health = config.health
+    return HealthSettings(
+        degraded_after_s=health.degraded_after_s,
+        recovered_after_s=health.recovered_after_s,
+        wait_for_first_sync=health.ready.wait_for_first_sync,
+        ready_fail_on={Reason(reason): grace_s for reason, grace_s in health.ready.fail_on.items()},
+        healthz_fail_on={Reason(reason): grace_s for reason, grace_s in health.healthz.fail_on.items()},
+        gate_read=frozenset(Reason(reason) for reason in health.gate.read),
+        gate_write=frozenset(Reason(reason) for reason in health.gate.write),
+    )
