@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from syncwatch.config.mistakes import WrongValueError
 from syncwatch.config.values import one_of
+from syncwatch.core.health import INCIDENTS as INCIDENT_REASONS
+from syncwatch.core.health import Reason
 
-CONDITIONS = (
-    "failed", "unauthorized", "forbidden", "handshake_timeout", "connecting", "reconnecting", "rate_limited", "upstream_error",
-    "heartbeat_timeout", "send_half_open", "behind", "polling", "stale", "gap_open", "resync_unanswered", "no_echo",
-    "duplicate_client", "watcher_dead", "watcher_blind", "mirror_stuck", "service_unhealthy", "task_stalled",
-)  # fmt: skip
+CONDITIONS = tuple(str(reason) for reason in Reason if reason not in INCIDENT_REASONS)
 """Hold while they are true; the gravest first."""
-INCIDENTS = ("events_lost", "claim_contradicted", "epoch_reset", "canary_lost")
+INCIDENTS = tuple(str(reason) for reason in Reason if reason in INCIDENT_REASONS)
 """Happened, and are held for a while."""
 RESTARTABLE = tuple(reason for reason in CONDITIONS if reason.startswith(("watcher_", "mirror_")))
 """Those that a restart of the container may cure."""

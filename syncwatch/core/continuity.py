@@ -68,7 +68,6 @@ class Continuity:
         self.proven = True  # a fresh session has no earlier epoch to confuse its first connection with
         self.needs_full = False
         self.window: Window | None = None
-        self._here = Ranges()  # numbers of this connection while its epoch is unproven
         self._lanes: dict[str, tuple[int, int]] = {}
         self._suspects = Ranges()
         self.urgent = False  # a hole, a suspect or a new epoch appeared: the caller must look at its timers, and clears this
@@ -154,7 +153,6 @@ class Continuity:
         """A new connection: until the overlap or an acknowledgement proves it, its epoch may be another."""
         self.attempt = attempt
         self.proven = self.cursor is None
-        self._here = Ranges()
 
     def closed(self, now: float) -> Settled | None:
         """The connection ended. Confirms holes only if its epoch was proven; ends an open round without acknowledgement."""
@@ -180,7 +178,8 @@ class Continuity:
             self._chain_epoch = self.epoch
         if full:
             self.needs_full = False
-        self.window = Window(now, after, since_s, self.cursor, self.seen_top)
+        before = self.numbers.of_attempt(self.attempt)
+        self.window = Window(now, after, since_s, self.cursor, self.seen_top, before)
         self._lanes = {} if self.proven else self._lanes_before()
         return after, since_s
 
@@ -285,8 +284,6 @@ class Continuity:
     def _place(self, now: float, event: Event, number: int) -> tuple[bool, bool]:
         """Enter a number; returns whether it was new (never seen, not known to be missing) and whether it came out of order."""
         cursor = self.cursor
-        if not self.proven:
-            self._here.add(number)
         if cursor is None:
             self.cursor = self.top = self.seen_top = number
             self.numbers.put(number, event, self.attempt)
@@ -436,6 +433,7 @@ class Continuity:
         if self._old_since_s is None:
             known = self.numbers.time_at_or_below(self.cursor) if self.cursor is not None else None
             self._old_since_s = known if known is not None else self._floor_time_s
+            self._floor_time_s = self._old_since_s
         self.epoch += 1
         self.resets += 1
         self._old_missing += self.confirmed.total
@@ -443,16 +441,16 @@ class Continuity:
         self._overtaken.clear()
         self.numbers.forget_other_attempts(self.attempt)
         self._lanes = {}
-        here = self._here
-        if self.proven and self.window is not None:
-            here = Ranges((frame >> SHIFT, frame >> SHIFT) for frame in self.window.frames)
-        self.cursor, self.above, self._here = 0, here, Ranges()
+        if self.window is None:
+            here = self.numbers.of_attempt(self.attempt)
+        else:
+            here = Ranges([*self.window.before, *((frame >> SHIFT, frame >> SHIFT) for frame in self.window.frames)])
+            self.window.renumber()
+        self.cursor, self.above = 0, here
         self.top = self.seen_top = here.high if here else 0
         self._no_overlap_at = None
         self.proven = True
         self.needs_full = self.urgent = True
-        if self.window is not None:
-            self.window.renumber()
         self._absorb()
 
     # ------------------------------------------------------------------ the end of a round
@@ -512,7 +510,6 @@ class Continuity:
         if self.needs_full:  # a reset was found in this round: nothing of it can be settled, the full resync follows
             return self._end_chain(now, ack, Verdict.UNVERIFIABLE, 0, 0, needed_help=True)
         self.proven = True
-        self._here = Ranges()
         if self._ask_next_page(window):
             return None
         missed_before = self.missed

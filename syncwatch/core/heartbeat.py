@@ -51,6 +51,11 @@ class Heartbeat:
         self._expired.clear()
         self._next_s = math.inf
 
+    def hasten(self, now: float) -> None:
+        """The interval was changed: a shorter one counts from now."""
+        if self._next_s != math.inf:
+            self._next_s = min(self._next_s, now + self.interval_s)
+
     def due(self, now: float, wall_s: float) -> int | None:
         """The token of a ping to send now, if one is due."""
         if now < self._next_s:

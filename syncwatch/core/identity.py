@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from syncwatch.core.ranges import Ranges
 from syncwatch.core.wire import Event
 
 IDENTITIES = 4096
@@ -118,6 +119,11 @@ class Numbers:
             if self._attempts[index] != attempt:
                 self._numbers[index] = 0
                 self._events[index] = None
+
+    def of_attempt(self, attempt: int) -> Ranges:
+        """The remembered numbers that came on `attempt`."""
+        came = zip(self._numbers, self._events, self._attempts, strict=True)
+        return Ranges((number, number) for number in sorted(n for n, event, of in came if of == attempt and event is not None))
 
     def known(self) -> Iterator[tuple[int, Event | Remembered]]:
         """Everything remembered, in no order."""

@@ -156,13 +156,17 @@ class Session:
         self._offset_s: float | None = None
         # the attempt under way
         self._dialling = False
+        self._read_credentials = False
+        self._changed_credentials = False
         self._dial_deadline_s = math.inf
         self._wire: Wire | None = None
         self._ready = False
         self._stable_at_s = math.inf
+        self._stable = False
         # resync
         self._round = Round.RESUME
         self._ask_at_s = math.inf
+        self._asked_s = -math.inf
         self._unanswered = 0
         self._settled_once = False
         self._poison: tuple[int | None, int] = (None, 0)
@@ -246,9 +250,11 @@ class Session:
         return _NOTHING
 
     def start(self, now: float) -> Effects:
-        """Begin: restore the resume point if it is young enough, and dial."""
+        """Begin: restore the resume point if it is young enough, and dial. Raises RuntimeError, changing nothing, if it is not the first input after `wall`."""
         if self._offset_s is None:
             raise RuntimeError("wall() comes before start()")
+        if self.state is not State.IDLE:
+            raise RuntimeError(f"start() comes once; the session is {self.state}")
         self._started = self._moment(now)
         self.verification.begin(now)
         self._restore(now)
@@ -259,8 +265,11 @@ class Session:
     def credentials(self, now: float, expiry_wall_s: float | None) -> Effects:
         """The token file was read for the first time, or has changed: refused credentials are tried again at once."""
         self._token_expiry_s = expiry_wall_s
-        if self.attempts.last_reason in CREDENTIALS and not self._dialling and self.attempts.retry_at_s < math.inf:
-            self.attempts.retry_at_s = now
+        if self._dialling:
+            self._changed_credentials = self._read_credentials  # the dial under way may carry the old ones
+        elif self.state is State.FAILED and self.attempts.last_reason is not AttemptFailure.RATE_LIMITED:
+            self.attempts.retry_at_s = min(self.attempts.retry_at_s, now)
+        self._read_credentials = True
         return self._done(now)
 
     def configure(self, now: float, settings: SessionSettings) -> Effects:
@@ -272,6 +281,8 @@ class Session:
         attempts.backoff, attempts.breaker = settings.backoff, settings.breaker
         attempts.breaker_retry_s, attempts.spread_s = settings.breaker_retry_s, settings.spread_s
         verification.interval_s, verification.grace_s = settings.verify_interval_s, settings.verify_grace_s
+        self.heartbeat.hasten(now)
+        verification.hasten(now)
         return self._done(now)
 
     def opened(self, now: float, attempt: int, handshake: Handshake) -> Effects:
@@ -283,9 +294,11 @@ class Session:
         self.attempts.upgraded(now, handshake)
         if handshake.server_date_s is not None:
             self.ledger.server_date(handshake.server_date_s)
-        self._wire = self.protocol.wire(self._entropy.getrandbits(256))
-        for said in self._wire.opened():
+        wire = self._wire = self.protocol.wire(self._entropy.getrandbits(256))
+        for said in wire.opened():
             self._heard(now, said)
+            if wire is not self._wire:
+                break
         return self._done(now)
 
     def received(self, now: float, attempt: int, data: bytes, binary: bool = False) -> Effects:
@@ -301,6 +314,8 @@ class Session:
         for said in wire.feed(data, binary):
             if type(said) is not Event:
                 self._heard(now, said)
+                if wire is not self._wire:
+                    break  # the connection ended; what follows in this message belongs to nobody
                 continue
             self._events += 1
             self._event_s, self._event_wall_s = now, wall_s
@@ -311,7 +326,7 @@ class Session:
                 if window.ack is not None:
                     self._settled(now, ledger.complete_early(now))
             elif first:
-                if self._clock_offset_s is not None and said.time_s is not None and self._latency is not None:
+                if self._latency is not None and self._clock_offset_s is not None and said.time_s is not None and not said.replayed:
                     self._latency.observe(wall_s + self._clock_offset_s - said.time_s)
                 if self.verification.watching and said.number is not None:
                     self.verification.live(now)
@@ -320,8 +335,6 @@ class Session:
                 self._search_canary(now, data)
             if said.bad_number:
                 self._anomaly(now, Anomaly.BAD_SEQUENCE, "agent_seq is no integer from 1 to 2^53-1")
-            if wire is not self._wire:
-                break  # an event ended the connection; what follows in this message belongs to nobody
         if self._out or ledger.urgent:
             ledger.urgent = False
             return self._done(now)
@@ -372,6 +385,8 @@ class Session:
             self._handshake_timeout(now)
         if self._ready:
             self._tick_connection(now)
+        if self.active:
+            self._tick_canary(now)
         return self._done(now)
 
     def stop(self, now: float) -> Effects:
@@ -404,7 +419,7 @@ class Session:
 
     def _dial(self, now: float) -> None:
         attempt = self.attempts.dial(now)
-        self._dialling = True
+        self._dialling, self._changed_credentials = True, False
         self._dial_deadline_s = now + self.settings.connect_timeout_s
         self._out.append(Dial(attempt, self.protocol.dial(), self.settings.connect_timeout_s))
 
@@ -417,6 +432,8 @@ class Session:
         self._let_go(now)
         self.attempts.failed(now, reason, retry_after_s)
         delay_s = self.attempts.schedule(now, self._entropy.random())
+        if self._changed_credentials and reason in CREDENTIALS:
+            delay_s, self.attempts.retry_at_s = 0.0, now
         self._last_failure = f"{reason}: {detail}" if detail else str(reason)
         self._notify(now, Notice.ATTEMPT_FAILED, reason=reason, detail=detail, retry_in_s=delay_s)
         if self.attempts.breaker_open:
@@ -426,7 +443,7 @@ class Session:
 
     def _let_go(self, now: float) -> None:
         """Nothing of the present attempt is expected any more."""
-        self._dialling = self._ready = False
+        self._dialling = self._ready = self._stable = False
         self._dial_deadline_s = self._stable_at_s = self._ask_at_s = math.inf
         self._wire = None
         self._established = None
@@ -448,7 +465,6 @@ class Session:
             return
         self._ready = True
         self._dial_deadline_s = math.inf
-        self._stable_at_s = now + self.settings.stable_after_s
         handshake_s = self.attempts.ready(now)
         self._last_failure = None
         self._notify(now, Notice.ESTABLISHED, handshake_s=handshake_s, attempt=self.attempts.number)
@@ -457,12 +473,12 @@ class Session:
         if self.ledger.cursor is None or self.protocol.traits.settle is not Settle.ACK:
             self._caught_up(now, "ready, nothing to resume")
             return
-        if self._unanswered >= UNANSWERED_LIMIT:
-            self._ask_at_s = now + self.settings.unanswered_retry_s
+        self._round = Round.RESUME
+        if self._given_up_asking:
+            self._ask_at_s = max(now, self._asked_s + self.settings.unanswered_retry_s)  # however often it reconnects
             self._caught_up(now, "ready; resync requests are not answered")
             return
         self._move(now, State.RESYNCING, "ready")
-        self._round = Round.RESUME
         if self.ledger.needs_full:
             self._ask_at_s = now + self.settings.spread_s * self._entropy.random()
         else:
@@ -472,6 +488,8 @@ class Session:
         if self.state is not State.OPEN:
             self._move(now, State.OPEN, reason)
         self._settled_once = True
+        if not self._stable and self._stable_at_s == math.inf:
+            self._stable_at_s = now + self.settings.stable_after_s
         if self.verification.due_s == math.inf:
             self.verification.opened(now, soon=self.ledger.cursor is None)
         if self.canary is not None:
@@ -479,7 +497,7 @@ class Session:
 
     def _disconnected(self, now: float, reason: Disconnect, code: int | None, detail: str) -> None:
         """An established connection ended; the next attempt is scheduled."""
-        stable = self.attempts.consecutive == 0 and self._stable_at_s == math.inf
+        stable = self._stable
         self._let_go(now)
         self.attempts.disconnected(reason, code)
         if not stable:
@@ -489,21 +507,26 @@ class Session:
         self._last_failure = f"{reason}: {detail}" if detail else str(reason)
         self._notify(now, Notice.DISCONNECTED, reason=reason, code=code, detail=detail, retry_in_s=delay_s)
         self._move(now, State.RECONNECTING, str(reason))
+        if self.attempts.breaker_open:
+            self._move(now, State.FAILED, "breaker")
 
     def _drop(self, now: float, reason: Disconnect, detail: str) -> None:
         """End the connection from our side; the session moves on without waiting."""
         self._out.append(Close(self.attempts.number, 1000, detail))
-        self._disconnected(now, reason, None, detail)
+        if self._ready:
+            self._disconnected(now, reason, None, detail)
+        else:
+            self._attempt_failed(now, AttemptFailure.PROTOCOL, detail, None)
 
     def _step_over_poison(self, now: float) -> None:
         cursor, refused = self._poison
         refused = refused + 1 if cursor == self.ledger.cursor else 1
         self._poison = (self.ledger.cursor, refused)
         if refused >= 2 and self.ledger.cursor is not None:
-            lost = self.ledger.lost
+            lost, unaccounted = self.ledger.lost, self.ledger.unaccounted
             self.ledger.step_over(now)
             self._poison = (None, 0)
-            self._lost(now, self.ledger.lost - lost, 0)
+            self._lost(now, self.ledger.lost - lost, self.ledger.unaccounted - unaccounted)
 
     # ------------------------------------------------------------------ words
 
@@ -548,7 +571,7 @@ class Session:
     def _ask(self, now: float) -> None:
         """Send a resync request."""
         assert self._wire is not None
-        self._ask_at_s = math.inf
+        self._ask_at_s, self._asked_s = math.inf, now
         after, since_s = self.ledger.request(now)
         self._send(self._wire.resync(after, since_s), FrameKind.RESYNC)
 
@@ -631,7 +654,7 @@ class Session:
     def _tick_connection(self, now: float) -> None:
         """Due work of an established connection."""
         if self._stable_at_s <= now:
-            self._stable_at_s = math.inf
+            self._stable_at_s, self._stable = math.inf, True
             self.attempts.stable()
         direction = self.heartbeat.verdict(now, self._frame_s)
         if direction is not None:
@@ -646,7 +669,6 @@ class Session:
             return
         if self.ledger.window is None:
             self._tick_holes(now)
-        self._tick_canary(now)
 
     def _half_open_found(self, now: float, direction: Direction) -> None:
         self._half_open = (direction, now)
@@ -688,7 +710,8 @@ class Session:
             self._resync(now, Round.HOLE, "confirmed hole")
         elif verification.ripened(now):
             self._notify(now, Notice.VERIFICATION, result="behind", cursor=ledger.cursor, current=ledger.top)
-            self._resync(now, Round.BEHIND, "tip check behind")
+            if not ledger.needs_full:  # which is spread, and asks for more
+                self._resync(now, Round.BEHIND, "tip check behind")
         elif self._ask_at_s <= now:
             self._ask(now)
         elif self.state is State.OPEN and (verification.due_s <= now or ledger.suspicious) and not self._given_up_asking:
@@ -701,14 +724,13 @@ class Session:
         return self._unanswered >= UNANSWERED_LIMIT
 
     def _resync(self, now: float, why: Round, reason: str) -> None:
-        if self.state is State.OPEN:
-            self._move(now, State.RESYNCING, reason)
         self._round = why
         if self._given_up_asking:
             self._ask_at_s = min(self._ask_at_s, now + self.settings.unanswered_retry_s)
-            self._move(now, State.OPEN, "resync requests are not answered")
-        else:
-            self._ask(now)
+            return
+        if self.state is State.OPEN:
+            self._move(now, State.RESYNCING, reason)
+        self._ask(now)
 
     def _tick_canary(self, now: float) -> None:
         canary = self.canary
@@ -785,18 +807,17 @@ class Session:
         return out
 
     def _next_deadline(self, now: float) -> float:
+        deadline = self.canary.deadline if self.canary is not None and self.active else math.inf
         if not self._ready:
-            return min(self.attempts.retry_at_s, self._dial_deadline_s)
+            return min(deadline, self.attempts.retry_at_s, self._dial_deadline_s)
         ledger = self.ledger
-        deadline = min(self._stable_at_s, self.heartbeat.deadline)
+        deadline = min(deadline, self._stable_at_s, self.heartbeat.deadline)
         if ledger.window is not None:
             deadline = min(deadline, now if ledger.overflowing else self._window_deadline())
         else:
             deadline = min(deadline, ledger.next_confirm_s, self.verification.verdict_s, self._ask_at_s)
             if self.state is State.OPEN and not self._given_up_asking:
                 deadline = min(deadline, now if ledger.suspicious else self.verification.due_s)
-        if self.canary is not None:
-            deadline = min(deadline, self.canary.deadline)
         return deadline
 
     # ------------------------------------------------------------------ outputs

@@ -42,6 +42,11 @@ class Verification:
         """Caught up on a connection: the next check is due in one interval; `soon`, when not even a first number is known."""
         self.due_s = now + (self.grace_s if soon else self.interval_s)
 
+    def hasten(self, now: float) -> None:
+        """The interval was changed: a shorter one counts from now."""
+        if self.due_s != math.inf:
+            self.due_s = min(self.due_s, now + self.interval_s)
+
     def closed(self) -> None:
         """No connection: nothing to ask. Being behind is taken back only by proof."""
         if self.verdict_s != math.inf:

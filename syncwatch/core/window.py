@@ -9,6 +9,7 @@ import math
 
 import msgspec
 
+from syncwatch.core.ranges import Ranges
 from syncwatch.core.wire import MAX_NUMBER, Ack, Event
 
 FIRST = 1  # first copy of its identity
@@ -32,6 +33,7 @@ class Window:
         "ack",
         "after",
         "at_s",
+        "before",
         "below",
         "cursor_at_request",
         "frames",
@@ -46,12 +48,15 @@ class Window:
         "store_frames",
     )
 
-    def __init__(self, at_s: float, after: int, since_s: float | None, cursor: int | None, highest_seen: int) -> None:
+    def __init__(
+        self, at_s: float, after: int, since_s: float | None, cursor: int | None, highest_seen: int, before: Ranges | None = None
+    ) -> None:
         self.at_s = at_s
         self.after = after
         self.since_s = since_s
         self.cursor_at_request = cursor
         self.highest_seen = highest_seen  # before the request: what a live frame must exceed not to be out of order
+        self.before = Ranges() if before is None else before  # numbers that this connection had brought before the request
         self.frames: list[int] = []
         self.numbered_firsts = 0
         self.store_frames = 0
@@ -83,12 +88,12 @@ class Window:
                 page.newest_s = max(event.time_s, page.newest_s or -math.inf)
 
     def renumber(self) -> None:
-        """A new epoch began inside this round: every first sight of a number in it is new."""
-        self.highest_seen = 0
+        """A new epoch began inside this round: a number's first sight on this connection is new, whatever the old epoch had."""
+        self.highest_seen = self.before.high if self.before else 0
         seen: set[int] = set()
         for index, frame in enumerate(self.frames):
             number = frame >> SHIFT
-            self.frames[index] = (frame & ~NEW) | (0 if number in seen else NEW)
+            self.frames[index] = (frame & ~NEW) | (0 if number in seen or number in self.before else NEW)
             seen.add(number)
 
     def burst(self, ack: Ack) -> tuple[int, int]:
@@ -141,7 +146,9 @@ class Window:
         smallest = self.frames[start] >> SHIFT
         cursor = self.cursor_at_request
         overlap = cursor is not None and smallest <= cursor
-        overtaken = any(frame >> SHIFT > smallest for frame in self.frames[:start])
+        overtaken = any(frame >> SHIFT > smallest for frame in self.frames[:start]) or (
+            bool(self.before) and self.before.high > smallest  # a stream does not go backwards
+        )
         return (start, end) if overlap or overtaken else (end, end)
 
     def _start(self, above: float, up_to: float) -> int:
