@@ -1,4 +1,4 @@
-"""One HTTP request of the real server's interface: who calls, what was sent, what is answered, done once per idempotency key (wire: relaycast §10)."""
+"""One HTTP request: who calls, what was sent, what is answered, once per idempotency key (wire: relaycast §10)."""
 
 from __future__ import annotations
 

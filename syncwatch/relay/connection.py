@@ -1,7 +1,8 @@
 """One WebSocket as the server writes to it: frames in order, held back or not, and every way to end.
 
-Frames are written to the transport directly, so that "sent" is exact: what the ledger calls sent has been handed to the transport at that
-moment, in that order, and nothing was written that the ledger does not know. Reading, and the handshake, are `ws`'s.
+Frames are written to the transport directly, so that "sent" is exact: what the ledger calls sent has been handed to the
+transport at that moment, in that order, and nothing was written that the ledger does not know. Reading, and the
+handshake, are `ws`'s.
 """
 
 from __future__ import annotations
@@ -146,7 +147,8 @@ class Connection:
     def drop(self) -> None:
         """Flush, then end the stream without a close frame: all that was sent arrives, if the client reads it."""
         if self._leave("dropped", "relay"):
-            # A plain close with unread input would make the kernel send RST, and RST destroys what the client has not read yet.
+            # A plain close with unread input would make the kernel send RST, and RST destroys what the client has not
+            # read yet.
             with contextlib.suppress(OSError, RuntimeError):
                 self._transport.write_eof()
             self._linger(self._loop.time() + LINGER_S)
@@ -324,11 +326,7 @@ class Connection:
 
     def _write_data(self, opcode: int, payload: bytes) -> bool:
         """The same for a data frame, which has a position."""
-        if not self.open or not self._writer.write(opcode, payload, counts=True):
-            return False
-        if self._writer.frames % 256 == 0 and self._writer.buffered() > MAX_BUFFER:
-            self.reset("the client does not read")
-        return True
+        return self.open and self._writer.write(opcode, payload, counts=True)
 
     def _write_event(self, number: int | None, kind: str, key: str, payload: bytes, origin: str) -> None:
         if self._write_data(TEXT, payload):
@@ -366,7 +364,9 @@ class Connection:
             self._sent(None)
 
     def _sent(self, number: int | None) -> None:
-        """A frame is out: is a fault waiting for it?"""
+        """A frame is out: is a fault waiting for it? Does the client read at all?"""
+        if self._writer.frames % 256 == 0 and self._writer.buffered() > MAX_BUFFER:
+            self.reset("the client does not read")
         if not self.faults.sent_watch:
             return
         for kind in END_KINDS:

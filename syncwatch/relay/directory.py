@@ -1,6 +1,7 @@
 """Who exists: workspaces, agents and their tokens, channels and their members (wire: relaycast §10).
 
-Rows are the truth; what the delivery rules need of them is kept in memory beside them. What cannot be done is an `ApiError` with the API's code.
+Rows are the truth; what the delivery rules need of them is kept in memory beside them. What cannot be done is an
+`ApiError` with the API's code.
 """
 
 from __future__ import annotations

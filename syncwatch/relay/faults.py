@@ -1,6 +1,7 @@
 """The faults by their verbs: `with relay.faults.dropping(seq=7):`.
 
-Each verb holds one record of `kinds` for the length of the block; what it means, and its fields, stand there. `**scope` is `agent=` and `times=`.
+Each verb holds one record of `kinds` for the length of the block; what it means, and its fields, stand there. `**scope`
+is `agent=` and `times=`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Server frames as bytes (RFC 6455 §5.2), and how many of them have left the buffer.
 
-Written by hand because frames have to be handed to the transport synchronously, malformed ones too, and because "flushed" is counted in frames.
+Written by hand because frames have to be handed to the transport synchronously, malformed ones too, and because
+"flushed" is counted in frames.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ class FrameWriter:
         else:
             head = struct.pack("!BBQ", 0x80 | opcode, 127, size)
         self._written += len(head) + size
+        if self._cork is None:
+            self._transport.write(head + payload)
+        else:
+            self._cork += (head, payload)
         if counts:
             self.frames += 1
             self._marks.append(self._written)
             if self.frames % 256 == 0:
                 self._forget()
-        if self._cork is None:
-            self._transport.write(head + payload)
-        else:
-            self._cork += (head, payload)
         return True
 
     def cork(self) -> None:

@@ -1,7 +1,7 @@
 """Which faults hold right now: begun, counted, ended; as calls, as context managers, for a time.
 
-The rest of the relay asks `find` (does one hold) or `take` (it holds, and this was one firing). Asking costs nothing while no
-fault of that kind holds.
+The rest of the relay asks `find` (does one hold) or `take` (it holds, and this was one firing). Asking costs nothing
+while no fault of that kind holds.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Each fault is a typed record, so that HTTP requests, YAML scripts and Python calls are checked by one definition. What a
 fault does is elsewhere: connections, replays and the HTTP interface ask the injector whether one holds.
 
-Common fields: `agent` limits a fault to one agent (its label in the ledger), None means all; `times` ends it after it has fired that often, None means never.
-Durations are seconds (`_s`).
+Common fields: `agent` limits a fault to one agent (its label in the ledger), None means all; `times` ends it after it
+has fired that often, None means never. Durations are seconds (`_s`).
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class TokenExpiry(FaultSpec, tag="token_expiry", frozen=True, kw_only=True):
     """The agent's token is no longer known: upgrades and HTTP get 401; open sockets stay open."""
 
 
-# Ends of connections: at once without a condition, else when a connection has just sent the frame numbered `seq`, or its `frames`th from now on
+# Ends of connections: at once without a condition, else when a connection has just sent the frame numbered `seq`, or
+# its `frames`th from now on
 
 
 class Drop(FaultSpec, tag="drop", frozen=True, kw_only=True):

@@ -3,8 +3,9 @@
 Facts, never verdicts: no "lost", no "missed", no "duplicate". Whoever folds the facts decides that. The ledger is
 bounded; what it forgot is counted in `forgotten`, so a reader knows when it no longer has the whole story.
 
-Two counts are easily confused. `at` is a fact's place in the ledger (1, 2, 3, … over the life of the relay); `position` is a
-data frame's place on its connection (1, 2, 3, …, counting events, acknowledgements, pongs and injected frames alike).
+Two counts are easily confused. `at` is a fact's place in the ledger (1, 2, 3, … over the life of the relay); `position`
+is a data frame's place on its connection (1, 2, 3, …, counting events, acknowledgements, pongs and injected frames
+alike).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class Fact(msgspec.Struct, frozen=True, gc=False, tag_field="fact", kw_only=True
 class Pushed(Fact, tag="pushed", frozen=True, gc=False):
     """An event was given a number for an agent and put into its ring, whether or not a socket was open.
 
-    `key` is the event's own identity: its `id`, else its `delivery_id`, else `#` and a digest of its content without stamps.
+    `key` is the event's own identity: its `id`, else its `delivery_id`, else `#` and a digest of its content without
+    stamps.
     """
 
     epoch: int
@@ -45,8 +47,8 @@ class Pushed(Fact, tag="pushed", frozen=True, gc=False):
 class Sent(Fact, tag="sent", frozen=True, gc=False):
     """An event frame was handed to a connection's transport.
 
-    `origin` is `live`, `ring` or `store`; `number` is None for `store`. Frames that are held back (frozen, delayed, reordered) are recorded when
-    they are really written, not before.
+    `origin` is `live`, `ring` or `store`; `number` is None for `store`. Frames that are held back (frozen, delayed,
+    reordered) are recorded when they are really written, not before.
     """
 
     connection: int
@@ -127,8 +129,9 @@ class Opened(Fact, tag="opened", frozen=True, gc=False):
 class Closed(Fact, tag="closed", frozen=True, gc=False):
     """A WebSocket ended.
 
-    `how`: `closed` (close frames; `code` and `reason` are the first side's), `dropped` (end of stream without a close frame), `reset` (RST),
-    `lost` (the client was gone without a word). `by`: `client` or `relay`. `frames` data frames were written; `flushed` of them had left the relay's buffer.
+    `how`: `closed` (close frames; `code` and `reason` are the first side's), `dropped` (end of stream without a close
+    frame), `reset` (RST), `lost` (the client was gone without a word). `by`: `client` or `relay`. `frames` data frames
+    were written; `flushed` of them had left the relay's buffer.
     """
 
     connection: int

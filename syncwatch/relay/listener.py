@@ -40,8 +40,8 @@ class Listener:
     async def come_back(self, down_s: float) -> None:
         """Listen again in `down_s` seconds.
 
-        Until then the port is held by a socket that is bound but does not listen: connections are refused, and nobody else gets the port, least of all
-        a client's own outgoing socket (which would then be connected to itself).
+        Until then the port is held by a socket that is bound but does not listen: connections are refused, and nobody
+        else gets the port, least of all a client's own outgoing socket (which would then be connected to itself).
         """
         loop = asyncio.get_running_loop()
         back_s = loop.time() + down_s

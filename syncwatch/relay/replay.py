@@ -1,4 +1,7 @@
-"""How a resync is answered: the ring's burst, the database's rows, the acknowledgement last (wire: relaycast §5), and how faults disturb that."""
+"""How a resync is answered (wire: relaycast §5), and how faults disturb that.
+
+The ring's burst, the database's rows, the acknowledgement last.
+"""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@
       - {at_s: 2, fault: drop, agent: alice}
       - {at_s: [5, 8], for_s: [1, 3], fault: refuse, status: 503}
 
-`at_s` counts from the start of a round, `for_s` is how long the fault holds; both are seconds, or a range to draw from. The other
-keys of a step are the fault's own. Mistakes are named with their line and path.
+`at_s` counts from the start of a round, `for_s` is how long the fault holds; both are seconds, or a range to draw from.
+The other keys of a step are the fault's own. Mistakes are named with their line and path.
 """
 
 from __future__ import annotations

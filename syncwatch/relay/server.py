@@ -315,7 +315,8 @@ async def serve(
 ) -> Relay:
     """Start a relay; the caller stops it with `await relay.stop()`.
 
-    `clock` gives true wall seconds; `database` is a path or `:memory:`; `ledger_cap` is how many facts are kept; `seed` is for faults that draw.
+    `clock` gives true wall seconds; `database` is a path or `:memory:`; `ledger_cap` is how many facts are kept; `seed`
+    is for faults that draw.
 
     Raises:
         OSError: the address cannot be had.

@@ -1,6 +1,7 @@
 """What lives in the server's memory and dies with it: counters, rings, channel counters, presence (wire: relaycast §3, §4, §6).
 
-Delivery is pure here: no sockets, no loop, no clock. Frames go to sinks; time comes as `now_s`. Whatever survives a restart is the store's.
+Delivery is pure here: no sockets, no event loop. Frames go to sinks, time comes from the clock it is given. Whatever
+survives a restart is the store's.
 """
 
 from __future__ import annotations
@@ -133,7 +134,8 @@ class Hub:
     ) -> None:
         """The two background tasks of the real server, always in their usual order.
 
-        The message reaches the first member, then all deliveries overtake it, then the rest follow (wire: relaycast §3.1, "not fixed").
+        The message reaches the first member, then all deliveries overtake it, then the rest follow (wire: relaycast
+        §3.1, "not fixed").
         """
         for agent in recipients[:1]:
             self.push(agent, event, channel_seq)

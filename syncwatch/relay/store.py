@@ -1,7 +1,7 @@
 """What survives a restart: rows (wire: relaycast §5, §6, §10). SQLite in memory or in a file.
 
-Rows and queries belong here, rules do not. `created_at` is a whole second, as the real server's database sets it. While the fault "database failing" holds,
-every call raises `DatabaseError`.
+Rows and queries belong here, rules do not. `created_at` is a whole second, as the real server's database sets it. While
+the fault "database failing" holds, every call raises `DatabaseError`.
 """
 
 from __future__ import annotations
@@ -18,26 +18,33 @@ IDEMPOTENCY_TTL_S = 24 * 3600
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS workspaces (id INTEGER PRIMARY KEY, name TEXT, key_hash TEXT UNIQUE, created_at INTEGER);
 CREATE TABLE IF NOT EXISTS agents (
-  id INTEGER PRIMARY KEY, workspace_id INTEGER, name TEXT, type TEXT, token_hash TEXT UNIQUE, created_at INTEGER, UNIQUE (workspace_id, name));
+  id INTEGER PRIMARY KEY, workspace_id INTEGER, name TEXT, type TEXT, token_hash TEXT UNIQUE, created_at INTEGER,
+  UNIQUE (workspace_id, name));
 CREATE TABLE IF NOT EXISTS channels (
-  id INTEGER PRIMARY KEY, workspace_id INTEGER, name TEXT, topic TEXT, metadata TEXT, created_by INTEGER, created_at INTEGER,
-  archived INTEGER DEFAULT 0, UNIQUE (workspace_id, name));
+  id INTEGER PRIMARY KEY, workspace_id INTEGER, name TEXT, topic TEXT, metadata TEXT, created_by INTEGER,
+  created_at INTEGER, archived INTEGER DEFAULT 0,
+  UNIQUE (workspace_id, name));
 CREATE TABLE IF NOT EXISTS members (
-  place INTEGER PRIMARY KEY, channel_id INTEGER, agent_id INTEGER, role TEXT, joined_at INTEGER, muted INTEGER DEFAULT 0, UNIQUE (channel_id, agent_id));
+  place INTEGER PRIMARY KEY, channel_id INTEGER, agent_id INTEGER, role TEXT, joined_at INTEGER,
+  muted INTEGER DEFAULT 0,
+  UNIQUE (channel_id, agent_id));
 CREATE TABLE IF NOT EXISTS conversations (
   id INTEGER PRIMARY KEY, workspace_id INTEGER, kind TEXT, name TEXT, pair TEXT UNIQUE, created_at INTEGER);
 CREATE TABLE IF NOT EXISTS participants (
-  place INTEGER PRIMARY KEY, conversation_id INTEGER, agent_id INTEGER, UNIQUE (conversation_id, agent_id));
+  place INTEGER PRIMARY KEY, conversation_id INTEGER, agent_id INTEGER,
+  UNIQUE (conversation_id, agent_id));
 CREATE TABLE IF NOT EXISTS messages (
-  id INTEGER PRIMARY KEY, workspace_id INTEGER, channel_id INTEGER, conversation_id INTEGER, agent_id INTEGER, thread_id INTEGER,
-  text TEXT, blocks TEXT, metadata TEXT, mode TEXT, created_at INTEGER, updated_at INTEGER);
+  id INTEGER PRIMARY KEY, workspace_id INTEGER, channel_id INTEGER, conversation_id INTEGER, agent_id INTEGER,
+  thread_id INTEGER, text TEXT, blocks TEXT, metadata TEXT, mode TEXT, created_at INTEGER, updated_at INTEGER);
 CREATE INDEX IF NOT EXISTS messages_channel ON messages (channel_id, created_at);
 CREATE INDEX IF NOT EXISTS messages_conversation ON messages (conversation_id, created_at);
 CREATE INDEX IF NOT EXISTS messages_thread ON messages (thread_id);
 CREATE TABLE IF NOT EXISTS reactions (
-  id INTEGER PRIMARY KEY, message_id INTEGER, agent_id INTEGER, emoji TEXT, created_at INTEGER, UNIQUE (message_id, agent_id, emoji));
+  id INTEGER PRIMARY KEY, message_id INTEGER, agent_id INTEGER, emoji TEXT, created_at INTEGER,
+  UNIQUE (message_id, agent_id, emoji));
 CREATE TABLE IF NOT EXISTS idempotency (
-  scope TEXT, key TEXT, fingerprint TEXT, answer BLOB, created_at REAL, PRIMARY KEY (scope, key));
+  scope TEXT, key TEXT, fingerprint TEXT, answer BLOB, created_at REAL,
+  PRIMARY KEY (scope, key));
 """
 
 
@@ -173,7 +180,8 @@ class Store:
         sql = "SELECT r.emoji, a.name FROM reactions r JOIN agents a ON a.id = r.agent_id WHERE r.message_id = ? ORDER BY r.id"
         return [(row[0], row[1]) for row in self.rows(sql, message_id)]
 
-    # Replay (wire: relaycast §5): newer than a whole second, oldest first, at most 1000 of each kind, by membership as it is now
+    # Replay (wire: relaycast §5): newer than a whole second, oldest first, at most 1000 of each kind, by membership as
+    # it is now
 
     def replay_channels(self, agent_id: int, after_s: int) -> list[MessageRow]:
         """Channel messages and thread replies; muted channels and the agent's own messages included."""

@@ -13,6 +13,7 @@ from aiohttp import WebSocketError, WSMsgType, web
 from syncwatch.relay import kinds, replay, resync
 from syncwatch.relay.connection import Connection
 from syncwatch.relay.ids import token_kind
+from syncwatch.relay.injector import Active
 from syncwatch.relay.ledger import Opened, Received, Refused
 from syncwatch.relay.state import Agent, Workspace
 
@@ -64,7 +65,7 @@ async def _faulty(relay: Relay, request: web.Request, label: str) -> web.StreamR
         faults.fire(hang)
         relay.ledger.add(Refused, agent=label, status=0, why="hang")
         # `times` may have ended the fault with this very request; it hangs all the same, until the client goes.
-        while request.transport is not None and not relay.stopping and not (hang.over and hang.spec.times is None):  # noqa: ASYNC110  (a transport's end has no event)
+        while _hangs(relay, request, hang):  # noqa: ASYNC110  (a transport's end has no event)
             await asyncio.sleep(_POLL_S)
         return cut_off(request)
     outage = faults.take(kinds.Outage, label)
@@ -84,6 +85,10 @@ async def _faulty(relay: Relay, request: web.Request, label: str) -> web.StreamR
     return None
 
 
+def _hangs(relay: Relay, request: web.Request, hang: Active[kinds.Hang]) -> bool:
+    return request.transport is not None and not relay.stopping and not (hang.over and hang.spec.times is None)
+
+
 def cut_off(request: web.Request) -> web.Response:
     """Close the connection without an answer."""
     if request.transport is not None:
@@ -92,7 +97,8 @@ def cut_off(request: web.Request) -> web.Response:
 
 
 async def _serve(relay: Relay, request: web.Request, agent: Agent | None, workspace: Workspace) -> web.StreamResponse:
-    # Pings and closes are answered by the connection, so that faults can hold the answers back and their order is the ledger's.
+    # Pings and closes are answered by the connection, so that faults can hold the answers back and their order is the
+    # ledger's.
     socket = web.WebSocketResponse(autoping=False, autoclose=False, compress=False, max_msg_size=MAX_FRAME, timeout=1.0)
     await socket.prepare(request)
     transport = request.transport
