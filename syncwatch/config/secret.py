@@ -2,44 +2,11 @@
 
 from __future__ import annotations
 
-import hmac
 from pathlib import Path
-from typing import NoReturn
+
+from syncwatch.core.secret import Secret
 
 LARGEST_SECRET_BYTES = 64 * 1024
-HIDDEN = "Secret(***)"
-
-
-class Secret:
-    """Text that does not show in a log, a traceback, a format string or a pickle; `reveal()` gives it."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """The secret itself: for a request, never for a message."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return HIDDEN
-
-    def __str__(self) -> str:
-        return HIDDEN
-
-    def __format__(self, spec: str) -> str:
-        return HIDDEN
-
-    def __eq__(self, other: object) -> bool:
-        """Compares in constant time."""
-        return isinstance(other, Secret) and hmac.compare_digest(self._text.encode(), other._text.encode())
-
-    def __hash__(self) -> int:
-        return hash((Secret, self._text))
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a Secret is not pickled")
 
 
 class SecretError(Exception):

@@ -15,12 +15,12 @@ import msgspec
 from yarl import URL
 
 from syncwatch.core.effects import Handshake
+from syncwatch.core.secret import Secret
 from syncwatch.core.wire import Request
 from syncwatch.runtime.clock import Clock
 from syncwatch.runtime.failures import Interrupted, Redirected, TimedOut, http_date_s
 from syncwatch.runtime.threads import ThreadResolver
 from syncwatch.runtime.tls import ClientContext, TlsContexts, TlsSettings, certificate_expiry_s
-from syncwatch.runtime.tokens import Secret
 from syncwatch.version import __version__
 
 USER_AGENT = f"syncwatch/{__version__}"

@@ -13,12 +13,13 @@ import aiohttp
 import structlog
 
 from syncwatch.core.effects import Answer, Effects, Poll, Refused
+from syncwatch.core.secret import Secret
 from syncwatch.core.states import AttemptFailure
 from syncwatch.runtime.dialing import DIRECT, SECURE, Endpoint, client_session, headers_of, place_token
 from syncwatch.runtime.driver import Driver
 from syncwatch.runtime.failures import FOREIGN, TimedOut, Unusable, attempt_failure, retry_after_s, scrub
 from syncwatch.runtime.tls import TlsContexts
-from syncwatch.runtime.tokens import Secret, TokenFiles
+from syncwatch.runtime.tokens import TokenFiles
 
 MAX_BODY_BYTES = 16 * 2**20
 CHUNK_BYTES = 65_536

@@ -15,32 +15,12 @@ from pathlib import Path
 
 import msgspec
 
+from syncwatch.core.secret import Secret
 from syncwatch.core.states import AttemptFailure
 from syncwatch.core.wire import Request
 from syncwatch.runtime.failures import Unusable
 
 MAX_TOKEN_BYTES = 65_536
-
-
-class Secret:
-    """A string that no log, repr or format shows; `reveal()` is the only way to it."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The string itself."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret(…)"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._value == other._value
-
-    __hash__ = None  # type: ignore[assignment]  # a secret is no key
 
 
 class _Claims(msgspec.Struct):
@@ -52,6 +32,7 @@ class TokenFiles:
 
     def __init__(self, paths: Mapping[str, Path]) -> None:
         self._paths = dict(paths)
+        self._failed: set[str] = set()
 
     def path(self, name: str) -> Path | None:
         """Where the token is read from; None when it is not configured."""
@@ -68,10 +49,18 @@ class TokenFiles:
         try:
             return read_token(path)
         except OSError as error:
+            self._failed.add(name)
             words = os.strerror(error.errno).lower() if error.errno else "unreadable"
             raise Unusable(AttemptFailure.UNAUTHORIZED, f"token file {path}: {words}") from None
         except ValueError as error:
+            self._failed.add(name)
             raise Unusable(AttemptFailure.UNAUTHORIZED, f"token file {path}: {error}") from None
+
+    def failed_since(self, name: str) -> bool:
+        """Whether a read of it failed since this was last asked."""
+        failed = name in self._failed
+        self._failed.discard(name)
+        return failed
 
     def for_request(self, request: Request) -> Secret | None:
         """The token that `request` wants placed, if any. Raises: as `read`."""
@@ -82,8 +71,9 @@ class TokenFiles:
 class TokenWatch:
     """Notices that a token file has new content. Give `beat` to the supervisor's seconds.
 
-    `changed(expiry_wall_s)` is called at the first beat and whenever a content appears that was not there a beat ago, so also when a file
-    that was unreadable comes back. The content is compared, not the time stamps: a file can be rewritten within one tick of them.
+    `changed(expiry_wall_s)` is called at the first beat, whenever a content appears that was not there a beat ago, and when a file
+    that somebody could not read meanwhile is there again, even if it was gone between two beats only. The content is compared, not the
+    time stamps: a file can be rewritten within one tick of them.
     """
 
     def __init__(self, files: TokenFiles, name: str, changed: Callable[[float | None], None]) -> None:
@@ -95,8 +85,9 @@ class TokenWatch:
 
     def beat(self, now: float) -> None:
         """Look once. `now` is not needed: the file says it all."""
+        failed = self._files.failed_since(self._name)
         digest, expiry_s = self._look()
-        news = digest is not None and digest != self._digest
+        news = digest is not None and (failed or digest != self._digest)
         self._digest = digest
         if news or self._first:
             self._first = False

@@ -671,11 +671,13 @@ async def test_sends_keep_their_order_and_kind() -> None:
     assert expected == seen
 
 
+@pytest.mark.parametrize(("size", "count"), [(4_000_000, 5), (200_000, 1)], ids=["more than aiohttp buffers", "less"])
 @on_both_loops()
-async def test_a_send_that_does_not_leave_ends_the_connection() -> None:
-    """A peer that does not read: after the bound the socket is given up, as send_timeout, exactly once."""
+async def test_a_send_that_does_not_leave_ends_the_connection(size: int, count: int) -> None:
+    """A peer that does not read: after the bound the socket is given up, as send_timeout, exactly once, whoever holds the bytes."""
 
     async def serve(peer: Peer) -> None:
+        peer.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         await peer.upgrade()
         peer.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a TCP transport has it
         await asyncio.sleep(30)
@@ -683,7 +685,12 @@ async def test_a_send_that_does_not_leave_ends_the_connection() -> None:
     async with serving(serve) as port, rig(send_timeout_s=0.3) as r:
         r.dial(port)
         await r.session.hear("opened")
-        r.do(*(Send(1, b"x" * 4_000_000) for _ in range(5)))
+        present = r.connection._present
+        assert present is not None
+        assert present.stream is not None
+        ours = present.stream._opened.transport.get_extra_info("socket")
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        r.do(*(Send(1, b"x" * size) for _ in range(count)))
         told = await r.session.hear("closed")
         assert ("closed", 1, Disconnect.SEND_TIMEOUT, 1006, "a message could not be sent within 0.3 s", False) == told
         r.do(Send(1, "more"))
@@ -736,7 +743,7 @@ async def test_close_aborts_a_peer_that_never_answers() -> None:
         r.dial(port, attempt=2, url=f"ws://127.0.0.1:{port}/second", token_query=None)
         await r.session.hear("opened", 2)
         await eventually(lambda: ends)
-        assert 0.9 <= ends[0] - began < 2.0
+        assert 0.9 <= ends[0] - began < 2.5
         assert ["opened", "opened"] == r.session.names()
         assert [1, 2] == [what[1] for what in r.session.told]
         r.do(Close(2, 1000, ""))
@@ -758,7 +765,7 @@ async def test_close_aborts_a_peer_that_reads_nothing() -> None:
         r.do(*(Send(1, b"x" * 4_000_000) for _ in range(5)), Close(1, 1000, ""))
         began = time.monotonic()
         await r.connection.shutdown()
-        assert time.monotonic() - began < 1.6
+        assert time.monotonic() - began < 2.5
         assert ["opened"] == r.session.names()
         hanging.set()
 

@@ -48,7 +48,8 @@ async def test_a_server_of_a_known_authority(certificates: Certificates) -> None
         handshake = (await r.session.hear("opened"))[2]
         assert certificates.expiry_s() == handshake.certificate_expiry_s
         assert handshake.dns_s is None
-        assert 0.0 < handshake.tcp_s < handshake.tls_s < 2.0  # on the loopback TCP is nothing beside TLS
+        assert 0.0 < handshake.tcp_s < 2.0
+        assert 0.0 < handshake.tls_s < 2.0
         assert 0.0 < handshake.upgrade_s < 2.0
         r.do(Close(1, 1000, ""))
 
