@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import json
 import os
 import platform
@@ -14,7 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -41,9 +42,14 @@ def main() -> None:
     """The sidecar that tells the truth about real-time sync."""
 
 
-def _fail(lines: str) -> None:
+def _fail(lines: str) -> NoReturn:
     click.echo(lines, err=True)
     raise SystemExit(USAGE)
+
+
+def _option(name: str, key: str, text: str) -> str:
+    """One line about an option of a command; options are called like the configuration's keys."""
+    return f"syncwatch {name}: --{key.replace('_', '-')}: {text}"
 
 
 def _run(work: Coroutine[Any, Any, int]) -> int:
@@ -68,14 +74,15 @@ def _stop_event() -> asyncio.Event:
 
 @main.command()
 @click.option("--cycles", type=click.IntRange(1), help="End after so many rounds of trouble; without it, go on until Ctrl-C.")
-@click.option("--relay-port", default=8787, show_default=True, help="Port of the embedded relay; 0 takes a free one.")
+@click.option("--relay-port", type=click.IntRange(0, 65535), default=8787, show_default=True, help="Port of the embedded relay; 0 takes a free one.")
 @click.option("--listen", default="127.0.0.1:10119", show_default=True, help="Where /metrics and the probes are served.")
 @click.option("--local-listen", default="127.0.0.1:10120", show_default=True, help="Where the status page is served.")
 def demo(cycles: int | None, relay_port: int, listen: str, local_listen: str) -> None:
     """An embedded relay, a sidecar that watches it, and a little trouble: nothing to configure."""
     from syncwatch import logs
     from syncwatch.app import AddressInUse
-    from syncwatch.demo import Demo
+    from syncwatch.config import ConfigError
+    from syncwatch.demo import Demo, Unfinished
 
     logs.configure("critical")  # the demo tells the story itself
 
@@ -84,8 +91,13 @@ def demo(cycles: int | None, relay_port: int, listen: str, local_listen: str) ->
 
     try:
         code = _run(work())
-    except (AddressInUse, OSError, ValueError) as error:
-        _fail(f"syncwatch demo: {error}")
+    except ConfigError as error:
+        _fail("\n".join(_option("demo", mistake.path, mistake.text) for mistake in error.mistakes))
+    except AddressInUse as error:
+        _fail(_option("demo", error.key, error.text))
+    except Unfinished as error:
+        click.echo(f"syncwatch demo: {error}", err=True)
+        raise SystemExit(1) from error
     raise SystemExit(code)
 
 
@@ -111,6 +123,7 @@ def run(path: str | None) -> None:
     async def work() -> int:
         stop = _stop_event()
         app = App(config)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.refuse_reload)
         await app.start()
         await stop.wait()
         await app.stop()
@@ -118,38 +131,64 @@ def run(path: str | None) -> None:
 
     try:
         code = _run(work())
-    except (AddressInUse, StateInUse) as error:
-        _fail(f"syncwatch: {error}")
+    except AddressInUse as error:
+        _fail(str(config.source.mistake(error.key, error.text)))
+    except StateInUse as error:
+        _fail(str(config.source.mistake("state_dir", str(error))))
     raise SystemExit(code)
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer; followed, it would carry the token to a place that nobody named."""
+
+    def redirect_request(self, *_: object) -> None:
+        """None: not followed."""
+
+
 def _ask(url: str, token_file: str | None) -> tuple[int, bytes]:
-    """One GET. Raises OSError when nobody answers."""
+    """One GET, past any proxy of the environment: the sidecar is local. Raises OSError or HTTPException when nobody answers properly."""
     request = urllib.request.Request(url, headers={"Accept": "application/json"})
     if token_file is not None:
-        request.add_header("Authorization", f"Bearer {Path(token_file).read_text().strip()}")
+        request.add_header("Authorization", f"Bearer {_token_of(token_file)}")
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects).open(request, timeout=5) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read()
 
 
-def _document(url: str, token_file: str | None) -> tuple[int, dict[str, Any]]:
-    """A JSON answer; ends the program with 3 when there is none."""
+def _token_of(file: str) -> str:
+    from syncwatch.config import SecretError, read_secret
+
+    try:
+        return read_secret(Path(file)).reveal()
+    except SecretError as error:
+        _fail(f"--token-file: {error}")
+
+
+def _document(url: str, token_file: str | None, *keys: str) -> tuple[int, dict[str, Any]]:
+    """A JSON answer that has these keys; ends the program with 3 when there is none."""
     if not url.startswith(("http://", "https://")):
         _fail(f"--url: {url!r} is no http or https URL")
     try:
         status, body = _ask(url, token_file)
+    except (OSError, http.client.HTTPException) as error:
+        _unreachable(f"{url} cannot be asked: {getattr(error, 'reason', None) or error}")
+    if status not in (200, 503):
+        _unreachable(f"{url} answered HTTP {status}")
+    try:
         document = json.loads(body)
-    except (OSError, ValueError) as error:
-        click.echo(f"syncwatch: {url} cannot be asked: {getattr(error, 'reason', None) or error}", err=True)
-        raise SystemExit(UNREACHABLE) from error
-    if not isinstance(document, dict) or status not in (200, 503):
-        click.echo(f"syncwatch: {url} answered HTTP {status}", err=True)
-        raise SystemExit(UNREACHABLE)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or not document.keys() >= set(keys):
+        _unreachable(f"{url} did not answer as a sidecar does (HTTP {status})")
     return status, document
+
+
+def _unreachable(text: str) -> NoReturn:
+    click.echo(f"syncwatch: {text}", err=True)
+    raise SystemExit(UNREACHABLE)
 
 
 _url = click.option("--url", default=LOCAL, show_default=True, help="The sidecar's local listener.")
@@ -164,12 +203,16 @@ def status(url: str, token_file: str | None, as_json: bool) -> None:
     """How the sync is. Exit code 0 healthy, 1 degraded, 2 down, 3 not reachable."""
     from syncwatch.exposition.status import exit_code, render
 
-    _, document = _document(f"{url.rstrip('/')}/status", token_file)
+    _, document = _document(f"{url.rstrip('/')}/status", token_file, "schema", "health")
     if as_json:
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     else:
         colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        click.echo(render(document, colour=colour, width=shutil.get_terminal_size((80, 24)).columns))
+        try:
+            text = render(document, colour=colour, width=shutil.get_terminal_size((80, 24)).columns)
+        except ValueError as error:  # another version's
+            _unreachable(str(error))
+        click.echo(text, nl=False)
     raise SystemExit(exit_code(document))
 
 
@@ -180,10 +223,10 @@ def status(url: str, token_file: str | None, as_json: bool) -> None:
 @click.option("--quiet", "-q", is_flag=True, help="Only the exit code.")
 def gate(url: str, token_file: str | None, purpose: str, quiet: bool) -> None:
     """May I trust what I read, may I write? Exit code 0 open, 1 closed, 3 not reachable (which means closed)."""
-    code, document = _document(f"{url.rstrip('/')}/gate?for={purpose}", token_file)
+    code, document = _document(f"{url.rstrip('/')}/gate?for={purpose}", token_file, "open")
     if not quiet:
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
-    raise SystemExit(0 if code == 200 else 1)
+    raise SystemExit(0 if code == 200 and document["open"] is True else 1)
 
 
 @main.group()
@@ -210,20 +253,25 @@ def check_config(file: str) -> None:
 @click.option("--script", type=click.Path(exists=True, dir_okay=False), help="Faults to play, a YAML file.")
 def relay(listen: str, database: str, agents: tuple[str, ...], script: str | None) -> None:
     """The embedded relay alone: a faithful Relaycast server with a ledger of facts and fault injection."""
+    import sqlite3
+
+    from syncwatch.app import AddressInUse
     from syncwatch.config.endpoints import address as parse_address
     from syncwatch.relay.script import load as load_script
     from syncwatch.relay.server import serve
 
     async def work() -> int:
         stop = _stop_event()
-        address = parse_address(listen)
-        server = await serve(address.host, address.port, database=database)
+        try:
+            server = await serve(address.host, address.port, database=database)
+        except OSError as error:
+            raise AddressInUse("listen", address, error) from error
         try:
             click.echo(f"relay listening on {server.url}; facts at {server.url}/_relay/ledger, faults at {server.url}/_relay/faults")
             if agents:
                 workspace = server.workspace("demo")
                 click.echo(f"workspace demo: {workspace.api_key}")
-                for name in agents:
+                for name in dict.fromkeys(agents):
                     click.echo(f"agent {name}: {server.agent(workspace, name)}")
             if faults is not None:
                 server.play(faults)
@@ -233,8 +281,17 @@ def relay(listen: str, database: str, agents: tuple[str, ...], script: str | Non
         return 0
 
     try:
-        faults = None if script is None else load_script(Path(script).read_text(), script)
-        code = _run(work())
+        address = parse_address(listen)
+    except ValueError as error:
+        _fail(_option("relay", "listen", str(error)))
+    try:
+        faults = None if script is None else load_script(Path(script).read_text(encoding="utf-8"), script)
     except (OSError, ValueError) as error:
-        _fail(f"syncwatch relay: {error}")
+        _fail(_option("relay", "script", str(error)))
+    try:
+        code = _run(work())
+    except AddressInUse as error:
+        _fail(_option("relay", error.key, error.text))
+    except sqlite3.Error as error:
+        _fail(_option("relay", "database", f"{database}: {error}"))
     raise SystemExit(code)

@@ -15,15 +15,16 @@ from pathlib import Path
 
 import msgspec
 
-from syncwatch.app import App
-from syncwatch.config import Config, parse
+from syncwatch.app import AddressInUse, App
+from syncwatch.config import Address, Config, parse
 from syncwatch.core.health import ADVICE, Reason
 from syncwatch.core.snapshot import ConnectionSnapshot
 from syncwatch.core.states import AttemptFailure, Disconnect, Origin, State, Verification
 from syncwatch.relay.ledger import Fact, Opened, Pushed, Sent
-from syncwatch.relay.server import Relay
+from syncwatch.relay.server import serve
 
 AGENT = "syncwatch"
+RELAY_HOST = "127.0.0.1"
 SETTLE_S = 30.0
 MISSED_MESSAGES = 300  # each is two events for the watched agent: delivery.accepted and message.created
 
@@ -142,6 +143,10 @@ def counted(connection: ConnectionSnapshot) -> Counts:
     )
 
 
+class Unfinished(Exception):  # noqa: N818  a sentence for people
+    """Something that the story waits for did not happen in time."""
+
+
 class Demo:
     """One run of the demo."""
 
@@ -159,21 +164,31 @@ class Demo:
     async def run(self, stop: asyncio.Event) -> int:
         """Run until `stop` or for the asked cycles; returns the exit code.
 
-        Raises: OSError, AddressInUse when an address cannot be had.
+        Raises: ConfigError for an address that is none, AddressInUse for one that cannot be had, Unfinished.
         """
         with tempfile.TemporaryDirectory(prefix="syncwatch-demo-") as folder:
-            async with Relay.start(port=self._relay_port) as self._relay:
-                workspace = self._relay.workspace("demo")
-                token_file = Path(folder) / "token"
-                token_file.write_text(self._relay.agent(workspace, AGENT))
-                for name in ("alice", "bob"):
-                    self._relay.agent(workspace, name)
-                self._app = App(self._config(Path(folder), token_file))
-                await self._app.start()
-                try:
-                    return await self._until(stop)
-                finally:
-                    await self._app.stop()
+            try:
+                self._relay = await serve(RELAY_HOST, self._relay_port)
+            except OSError as error:
+                raise AddressInUse("relay_port", Address(RELAY_HOST, self._relay_port), error) from error
+            try:
+                return await self._watched(Path(folder), stop)
+            finally:
+                await self._relay.stop()
+
+    async def _watched(self, folder: Path, stop: asyncio.Event) -> int:
+        """The sidecar beside the running relay."""
+        workspace = self._relay.workspace("demo")
+        token_file = folder / "token"
+        token_file.write_text(self._relay.agent(workspace, AGENT))
+        for name in ("alice", "bob"):
+            self._relay.agent(workspace, name)
+        self._app = App(self._config(folder, token_file))
+        await self._app.start()
+        try:
+            return await self._until(stop)
+        finally:
+            await self._app.stop()
 
     def _config(self, folder: Path, token_file: Path) -> Config:
         text = CONFIG.format(
@@ -335,12 +350,12 @@ class Demo:
         return caught_up and connection.timeline.state is State.OPEN
 
     async def _wait(self, what: str, done: Callable[[ConnectionSnapshot], bool]) -> None:
-        """Wait for something to be seen by the sidecar. Raises RuntimeError when it never is."""
+        """Wait for something to be seen by the sidecar. Raises: Unfinished when it never is."""
         for _ in range(int(SETTLE_S / 0.05)):
             if done(self._connection):
                 return
             await asyncio.sleep(0.05)
-        raise RuntimeError(f"the sidecar did not become {what} within {SETTLE_S:g} s: {self._connection.last_failure}")
+        raise Unfinished(f"the sidecar did not become {what} within {SETTLE_S:g} s: {self._connection.last_failure}")
 
     def _post(self, messages: int) -> None:
         for number in range(messages):

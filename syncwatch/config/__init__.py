@@ -38,9 +38,10 @@ from syncwatch.config.schema import (
     Service,
     Watcher,
 )
-from syncwatch.config.secret import Secret, SecretError, read_secret
+from syncwatch.config.secret import SecretError, read_secret
 from syncwatch.config.support import unsupported
 from syncwatch.config.values import duration_s, duration_text, size_bytes, size_text
+from syncwatch.core.secret import Secret
 
 __all__ = [
     "Address",

@@ -40,6 +40,13 @@ class Settled(msgspec.Struct, frozen=True):
     needed_help: bool  # the replay brought numbers, or holes remained: the live path had not delivered them
 
 
+class Owed(msgspec.Struct, frozen=True):
+    """What a full resync has yet to settle: confirmed holes of epochs that ended, and the server time to replay the database from."""
+
+    missing: int
+    since_s: float | None
+
+
 class Overtaken(msgspec.Struct):
     """A hole that was jumped over and is not yet confirmed. Filled numbers are found by comparing with what was seen."""
 
@@ -140,7 +147,8 @@ class Continuity:
 
     def server_date(self, date_s: float) -> None:
         """The server's clock as an HTTP header told it: where `since` begins when no event carried a time."""
-        self._floor_time_s = date_s
+        if self._floor_time_s is None:
+            self._floor_time_s = date_s
 
     @property
     def suspicious(self) -> bool:
@@ -157,6 +165,7 @@ class Continuity:
     def closed(self, now: float) -> Settled | None:
         """The connection ended. Confirms holes only if its epoch was proven; ends an open round without acknowledgement."""
         settled = self.abandon(now)
+        self._suspects = Ranges()
         if self.proven and not self.needs_full:
             self._confirm_overtaken(now, grace_s=-math.inf)
         return settled
@@ -179,6 +188,8 @@ class Continuity:
         if full:
             self.needs_full = False
         before = self.numbers.of_attempt(self.attempt)
+        for low, high in self._suspects:
+            before.discard_range(low, high)
         self.window = Window(now, after, since_s, self.cursor, self.seen_top, before)
         self._lanes = {} if self.proven else self._lanes_before()
         return after, since_s
@@ -198,6 +209,8 @@ class Continuity:
         known = self.numbers.time_at_or_below(self.cursor) if self.cursor is not None else None
         if known is None:
             known = self._floor_time_s
+        else:
+            self._floor_time_s = known  # older is safe, none is not: it stands until a later event tells the time
         return None if known is None else math.floor(known) - SINCE_BIAS_S
 
     def _lanes_before(self) -> dict[str, tuple[int, int]]:
@@ -214,16 +227,13 @@ class Continuity:
         """Account for one event; True if it is a first copy."""
         number = event.number
         window = self.window
-        if number is not None and window is None and number - 1 == self.cursor and not self.above and self.proven:
-            first = self.identities.first(event)  # the common case: live, next in line
+        if number is not None and window is None and number - 1 == self.cursor and number > self.top and self.proven:
+            first = self.identities.first(event)  # the common case: live, next in line, nothing known at or above it
             if first:
                 self.live += 1
             else:
                 self.duplicates += 1
-            self.cursor = number
-            if number > self.top:
-                self.top = number
-            self.seen_top = number
+            self.cursor = self.top = self.seen_top = number
             self.numbers.put(number, event, self.attempt)
             return first
         if number is not None and not self.proven and self._is_other_epoch(event, number):
@@ -254,7 +264,7 @@ class Continuity:
             self.live += 1
 
     def _in_window(self, now: float, window: Window, event: Event, number: int, first: bool) -> None:
-        if self.cursor == number == window.cursor_at_request and not window.overlap_seen:
+        if number == window.cursor_at_request and not window.overlap_seen:
             known = self.numbers.get(number)
             if known is not None and known.key == event.key:
                 window.overlap_seen = True
@@ -262,6 +272,8 @@ class Continuity:
         new, _ = self._place(now, event, number)
         window.frames.append(number << SHIFT | (FIRST if first else 0) | (NEW if new else 0))
         window.numbered_firsts += first
+        if len(window.frames) > MAX_FRAMES:
+            self.urgent = True
 
     def _is_other_epoch(self, event: Event, number: int) -> bool:
         """Whether a numbered event proves that the server's counter restarted. Asked only while this connection is unproven."""
@@ -290,7 +302,7 @@ class Continuity:
             return True, False
         if number > self.top + self.max_jump:
             if number not in self._suspects:
-                if not self._suspects:
+                if not self._suspects or number > self._suspects.high + self.max_jump:
                     self.implausible_jumps += 1
                 self.urgent = True
                 self._suspects.add(number)
@@ -303,8 +315,10 @@ class Continuity:
                 self.late += 1
                 self.numbers.put(number, event, self.attempt)
                 return False, False
-            return False, self.numbers.get(number) is None
+            return False, not self._came_again(number, event)
         if number in self.above:
+            self._came_again(number, event)
+            self.late += self._given_up.discard(number)  # a given-up number counts as held, wherever the cursor stands
             return False, False
         self.numbers.put(number, event, self.attempt)
         healed, new = False, True
@@ -323,6 +337,13 @@ class Continuity:
             self.seen_top = number
         self._advance(number)
         return new, healed
+
+    def _came_again(self, number: int, event: Event) -> bool:
+        """A known number belongs to this connection too, once it has brought it; False if the number is not remembered."""
+        known = self.numbers.get(number)
+        if known is not None and known.key == event.key:
+            self.numbers.put(number, event, self.attempt)
+        return known is not None
 
     def _advance(self, number: int) -> None:
         assert self.cursor is not None
@@ -344,9 +365,11 @@ class Continuity:
     # ------------------------------------------------------------------ holes
 
     def _overtake(self, now: float, low: int, high: int) -> None:
+        while self._overtaken and self._overtaken[0].high <= (self.cursor or 0):
+            self._overtaken.popleft()  # healed or given up long ago; while nothing may be confirmed nobody else looks
         self._overtaken.append(Overtaken(low, high, now))
         self.urgent = True
-        if self.window is None and not self.needs_full:
+        if self.window is None and self.proven and not self.needs_full:
             self.gaps[GapCause.LIVE] += 1
 
     def _may_confirm(self) -> bool:
@@ -437,7 +460,7 @@ class Continuity:
         self.epoch += 1
         self.resets += 1
         self._old_missing += self.confirmed.total
-        self.confirmed, self._given_up, self._suspects = Ranges(), Ranges(), Ranges()
+        self.confirmed, self._given_up = Ranges(), Ranges()
         self._overtaken.clear()
         self.numbers.forget_other_attempts(self.attempt)
         self._lanes = {}
@@ -446,12 +469,21 @@ class Continuity:
         else:
             here = Ranges([*self.window.before, *((frame >> SHIFT, frame >> SHIFT) for frame in self.window.frames)])
             self.window.renumber()
+        here, self._suspects = self._plausible(here)
         self.cursor, self.above = 0, here
         self.top = self.seen_top = here.high if here else 0
         self._no_overlap_at = None
         self.proven = True
         self.needs_full = self.urgent = True
         self._absorb()
+
+    def _plausible(self, numbers: Ranges) -> tuple[Ranges, Ranges]:
+        """Numbers of a new epoch: each within a plausible jump of the one before it, and the rest, which waits for the server's word."""
+        near, far = Ranges(), Ranges()
+        for low, high in numbers:
+            plausible = not near or low <= near.high + self.max_jump
+            (near if plausible else far).add_range(low, high)
+        return near, far
 
     # ------------------------------------------------------------------ the end of a round
 
@@ -505,7 +537,8 @@ class Continuity:
         last = window.frames[stop - 1] >> SHIFT if stop > start else window.after
         if window.after == MAX_NUMBER:
             last = 0  # nothing was asked for, so nothing is given up
-        overlap_from_ring = ack.gap and window.after >= 0 and window.overlap_seen
+        asked_from = window.after + 1
+        overlap_from_ring = ack.gap and asked_from > 0 and start < stop and window.frames[start] >> SHIFT == asked_from
         self._close_window(window, start, stop)
         if self.needs_full:  # a reset was found in this round: nothing of it can be settled, the full resync follows
             return self._end_chain(now, ack, Verdict.UNVERIFIABLE, 0, 0, needed_help=True)
@@ -661,6 +694,13 @@ class Continuity:
         """The open round holds more frames than memory is meant for."""
         return self.window is not None and len(self.window.frames) > MAX_FRAMES
 
+    @property
+    def owed(self) -> Owed | None:
+        """What is left to settle of earlier epochs; None when no full resync is owed or under way."""
+        if self.needs_full or (self._chain_open and self._chain_after == -1):
+            return Owed(self._old_missing, self._old_since_s)
+        return None
+
     def restore(
         self,
         now: float,
@@ -668,13 +708,16 @@ class Continuity:
         cursor: int,
         seen_above: tuple[tuple[int, int], ...],
         confirmed: tuple[tuple[int, int], ...],
+        owed: Owed | None = None,
     ) -> None:
         """Start where an earlier process stopped; its confirmed holes are missed in this process too."""
+        if owed is not None:
+            self.needs_full, self._old_missing, self._old_since_s = True, owed.missing, owed.since_s
         self.epoch, self.epoch_told, self.cursor = epoch, epoch, cursor
         self.above, self.confirmed = Ranges(seen_above), Ranges(confirmed)
-        self.top = self.seen_top = max(cursor, self.above.high if self.above else 0)
-        self.missed += self.confirmed.total
-        self.restored = self.confirmed.total
+        self.seen_top = max(cursor, self.above.high if self.above else 0)
+        self.top = max(self.seen_top, self.confirmed.high if self.confirmed else 0)
+        self.missed = self.restored = self.missing
         for low, high in self.above.gaps(cursor + 1, self.top):
             for a, b in self.confirmed.gaps(low, high):
                 self._overtaken.append(Overtaken(a, b, now))

@@ -188,7 +188,7 @@ class Monitor:
             damped.see(now, key in present, after_s, self.settings.recovered_after_s)
         after = self._told_by_owner()
         effects: list[Effect] = []
-        for owner in before.keys() | after.keys():
+        for owner in sorted(before.keys() | after.keys()):  # a fixed order, so that a seed replays
             old, new = before.get(owner, ()), after.get(owner, ())
             if new and new != old:
                 self._degraded_since_s.setdefault(owner, now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from syncwatch.core.continuity import Continuity
+from syncwatch.core.continuity import Continuity, Owed
 from syncwatch.core.identity import Identities, Remembered
 
 IDENTITIES_KEPT = 512
@@ -25,7 +25,7 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class ResumePoint(msgspec.Struct, frozen=True):
-    """A ledger's position. `saved_wall_s` is when it was taken; `upstream` and `identity` say whose numbers they are."""
+    """A ledger's position. `saved_wall_s` is when it was taken; `upstream` says whose numbers they are."""
 
     saved_wall_s: float
     upstream: str
@@ -37,6 +37,7 @@ class ResumePoint(msgspec.Struct, frozen=True):
     confirmed: tuple[tuple[int, int], ...] = ()
     keys: tuple[str | tuple[int, str], ...] = ()
     hashes: tuple[str, ...] = ()
+    owed: Owed | None = None  # a reset was found and its full resync is not settled
 
 
 def capture(ledger: Continuity, wall_s: float, upstream: str, totals: Totals) -> ResumePoint:
@@ -59,6 +60,7 @@ def capture(ledger: Continuity, wall_s: float, upstream: str, totals: Totals) ->
         confirmed=tuple(ledger.confirmed),
         keys=tuple(keys),
         hashes=tuple(hashes),
+        owed=ledger.owed,
     )
 
 
@@ -69,4 +71,4 @@ def restore(ledger: Continuity, point: ResumePoint, now: float) -> None:
     ledger.identities = Identities(point.keys, point.hashes)
     for event in point.known:
         ledger.numbers.put(event.number, event, attempt=0)
-    ledger.restore(now, point.epoch, point.cursor, point.seen_above, point.confirmed)
+    ledger.restore(now, point.epoch, point.cursor, point.seen_above, point.confirmed, point.owed)

@@ -182,6 +182,7 @@ class Session:
         self._latency: Histogram | None = None
         self._last_loss: Moment | None = None
         self._told: dict[Anomaly, float] = {}
+        self._jumps_told = 0
         # traffic
         self._events = 0
         self._controls = 0
@@ -318,8 +319,9 @@ class Session:
                     break  # the connection ended; what follows in this message belongs to nobody
                 continue
             self._events += 1
-            self._event_s, self._event_wall_s = now, wall_s
             first = ledger.event(now, said)
+            if first:  # what our own questions bring again is no sign of life
+                self._event_s, self._event_wall_s = now, wall_s
             window = ledger.window
             if window is not None:
                 window.last_frame_s = now
@@ -798,7 +800,8 @@ class Session:
             if ledger.window is None and self._ready and self._ask_at_s == math.inf and ledger.needs_full:
                 self._round = Round.RESUME
                 self._ask_at_s = now + self.settings.spread_s * self._entropy.random()
-        if ledger.suspicious and self._ready and ledger.window is None:
+        if ledger.implausible_jumps > self._jumps_told:
+            self._jumps_told = ledger.implausible_jumps
             self._anomaly(now, Anomaly.IMPLAUSIBLE_JUMP, f"a number far above {ledger.top}")
         self.deadline = self._next_deadline(now)
         if not self._out:

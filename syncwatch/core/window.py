@@ -126,17 +126,34 @@ class Window:
         return self._start(above=ack.after, up_to=ack.current - ring + 1) if ack.gap else end
 
     def _last_run(self, length: int, current: int) -> int | None:
-        """Where the last run of at least `length` consecutive numbers up to `current` begins."""
-        found: int | None = None
+        """Where the last run of at least `length` consecutive numbers up to `current` begins that can be a replay, or the last of them."""
+        runs = [begin for begin, end in self._runs(current) if end - begin >= length]
+        possible = [begin for begin in runs if self._older_than_live(begin, begin + length)]
+        chosen = possible or runs
+        return chosen[-1] if chosen else None
+
+    def _runs(self, current: int) -> list[tuple[int, int]]:
+        """Slices of consecutive numbers up to `current`."""
+        runs: list[tuple[int, int]] = []
         begin, previous = 0, -1
         for index, frame in enumerate(self.frames):
             number = frame >> SHIFT
             if number != previous + 1 or number > current:
+                runs.append((begin, index))
                 begin = index if number <= current else index + 1
-            if index - begin + 1 >= length:
-                found = begin
             previous = number
-        return found
+        return [*runs, (begin, len(self.frames))]
+
+    def _older_than_live(self, begin: int, end: int) -> bool:
+        """Whether what the slice brings first is older than everything that this connection had before it: the server attaches, and from then on
+        writes live, before it replays."""
+        brought = [frame >> SHIFT for frame in self.frames[begin:end] if frame & NEW]
+        if not brought:
+            return True
+        lowest = min((frame >> SHIFT for frame in self.frames[:begin]), default=math.inf)
+        if self.before:
+            lowest = min(lowest, self.before.low)
+        return brought[-1] < lowest
 
     def unacknowledged_burst(self) -> tuple[int, int]:
         """The replay in a round without acknowledgement: a definition, not knowledge (accounting rule 2)."""
