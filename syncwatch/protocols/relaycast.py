@@ -5,6 +5,8 @@ Facts: wire/relaycast §1 to §10. What belongs here: turning frames into words 
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -122,7 +124,54 @@ def _content_key(fields: dict[str, Any]) -> str:
         substance: Any = ["reaction", fields.get("message_id"), fields.get("emoji"), fields.get("agent_name"), action]
     else:
         substance = {name: value for name, value in fields.items() if name not in _STAMPS}
-    return blake2b(_encode_sorted(substance), digest_size=12).hexdigest()
+    try:
+        content = _encode_sorted(substance)
+    except (UnicodeEncodeError, OverflowError):  # half a letter, or a number that only the lenient decoder lets through
+        content = json.dumps(substance, sort_keys=True).encode()
+    return blake2b(content, digest_size=12).hexdigest()
+
+
+_NOT_JSON = object()
+
+
+def _lenient(data: bytes) -> Any:
+    """What JavaScript's parser makes of it, or _NOT_JSON: half a surrogate pair is a letter there, and no number is too large.
+
+    Such text is real: whoever cuts a message in the middle of an emoji sends it, and the event counts as any other.
+    """
+    try:
+        return json.loads(data.decode(), parse_constant=_refuse, parse_int=_integer)
+    except (ValueError, RecursionError):
+        return _NOT_JSON
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= 400 else math.copysign(math.inf, -1.0 if digits.startswith("-") else 1.0)
+
+
+def _odd_identity(kind: str, fields: dict[str, Any]) -> tuple[str, float | None]:
+    """Key ("" if the event has none) and server time, as the fast path finds them, from fields of any type."""
+    if kind in _DELIVERIES:
+        name = fields.get("delivery_id")
+        if not isinstance(name, str) or not name:
+            return "", None
+        return f"{kind}:{_plain(name)}", snowflake_time_s(name[4:])
+    if kind in _MESSAGES:
+        name, message = fields.get("id"), fields.get("message")
+        message_id = message.get("id") if isinstance(message, dict) else None
+        time_s = snowflake_time_s(message_id) if isinstance(message_id, str) else None
+        return (_plain(name) if isinstance(name, str) else ""), time_s
+    stamp = fields.get("timestamp")
+    return "", iso_time_s(stamp) if isinstance(stamp, str) else None
+
+
+def _plain(text: str) -> str:
+    """Text that can be written to a file: half a surrogate pair by its escape."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 class RingWire:
@@ -182,7 +231,7 @@ class RingWire:
             try:
                 key = _content_key(_decode_any(data))
             except (msgspec.MsgspecError, RecursionError, TypeError, ValueError):
-                return (Invalid("not JSON"),)
+                return self._odd(data)
         number = frame.agent_seq
         bad = False
         if type(number) is not int or not 0 < number <= MAX_NUMBER:
@@ -215,28 +264,34 @@ class RingWire:
         return (Ack(ack.last_seen_seq, ack.current_seq, ack.replayed, ack.gap_detected),)
 
     def _odd(self, data: bytes) -> Sequence[Said]:
-        """A frame that the fast decoder refused: an object with a `type` but unusual fields is still an event."""
-        try:
-            data.decode()
-            fields = _decode_any(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return (Invalid("not JSON"),)
+        """A frame that the fast decoder refused: an object with a `type` but unusual fields or letters is still an event."""
+        fields = _lenient(data)
         if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
-            return (Invalid("no event"),)
-        if fields["type"] == "resync_ack":
+            return (Invalid("not JSON" if fields is _NOT_JSON else "no event"),)
+        kind = fields["type"]
+        if kind == "resync_ack":
             return (Invalid("resync_ack"),)
-        if fields["type"] == "pong":
+        if kind == "pong":
             return _PONG
         number, bad = _number(fields.get("agent_seq", msgspec.UNSET))
         replayed = fields.get("replayed") is True
-        key = fields.get("id")
-        if isinstance(key, str) and key and fields["type"] in _MESSAGES:
-            return (Event(key, True, number, replayed=replayed, bad_number=bad),)
+        key, time_s = _odd_identity(kind, fields)
+        strong = bool(key)
         try:
-            content = _content_key(fields)
+            key = key or _content_key(fields)
         except (msgspec.MsgspecError, RecursionError, TypeError, ValueError):
             return (Invalid("not JSON"),)
-        return (Event(content, False, number, replayed=replayed, bad_number=bad),)
+        return (
+            Event(
+                key,
+                strong=strong,
+                number=number,
+                time_s=time_s,
+                replayed=replayed,
+                bad_number=bad,
+                page_kind=_PAGE_KINDS.get(kind) if replayed else None,
+            ),
+        )
 
 
 class Relaycast:
@@ -279,7 +334,7 @@ class Relaycast:
         try:
             answer = msgspec.json.decode(body)
             return snowflake_time_s(answer["data"]["id"])
-        except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
             return None
 
     def _post(self, path: str, body: bytes | None, *headers: tuple[str, str]) -> Request:

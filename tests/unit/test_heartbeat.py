@@ -1,0 +1,149 @@
+"""Pings, answers, and both half-open verdicts."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncwatch.core.heartbeat import Heartbeat
+from syncwatch.core.snapshot import Moment
+from syncwatch.core.states import Direction
+
+WALL_S = 1_780_000_000.0
+
+
+def beating(now: float = 0.0) -> Heartbeat:
+    """The defaults, on a connection that is ready at `now`."""
+    heartbeat = Heartbeat(15.0, 10.0)
+    heartbeat.opened(now)
+    return heartbeat
+
+
+def ping(heartbeat: Heartbeat, now: float) -> int:
+    """A ping that must be due."""
+    token = heartbeat.due(now, WALL_S + now)
+    assert token is not None
+    return token
+
+
+def test_pings_at_once_and_then_each_interval() -> None:
+    """A round trip is known from the beginning."""
+    heartbeat = beating(3.0)
+    assert 3.0 == heartbeat.deadline
+    assert (1, None) == (ping(heartbeat, 3.0), heartbeat.due(17.9, 0.0))
+    assert heartbeat.answered(3.2, WALL_S, None)
+    assert 18.0 == heartbeat.deadline
+    assert 2 == ping(heartbeat, 18.0)
+
+
+def test_no_connection_no_ping() -> None:
+    """Before the first connection and between two there is nothing to wait for."""
+    heartbeat = Heartbeat(15.0, 10.0)
+    assert (math.inf, None) == (heartbeat.deadline, heartbeat.due(1e9, 0.0))
+    heartbeat.opened(1.0)
+    ping(heartbeat, 1.0)
+    heartbeat.closed()
+    assert (math.inf, None, None) == (heartbeat.deadline, heartbeat.due(1e9, 0.0), heartbeat.verdict(1e9, None))
+
+
+def test_the_answer_gives_the_round_trip_and_its_moment() -> None:
+    """Ping to its own answer, on the monotonic clock; the timestamps are wall time."""
+    heartbeat = beating()
+    ping(heartbeat, 0.0)
+    assert heartbeat.answered(0.04, WALL_S + 0.04, None)
+    picture = heartbeat.snapshot()
+    assert (1, 1, 0, 0) == (picture.sent, picture.acknowledged, picture.missed, picture.outstanding)
+    assert (0.04, Moment(0.0, WALL_S), Moment(0.04, WALL_S + 0.04)) == (picture.last_rtt_s, picture.last_sent, picture.last_ack)
+    assert 0.04 == picture.rtt.sum
+
+
+def test_pongs_without_a_token_answer_in_order() -> None:
+    """Where the protocol cannot tell which, the oldest ping is the one that was answered."""
+    heartbeat = Heartbeat(2.0, 10.0)
+    heartbeat.opened(0.0)
+    for now in (0.0, 2.0, 4.0):
+        ping(heartbeat, now)
+    assert heartbeat.answered(5.0, WALL_S, None)
+    assert 5.0 == heartbeat.last_rtt_s
+    assert heartbeat.answered(5.0, WALL_S, None)
+    assert 3.0 == heartbeat.last_rtt_s
+
+
+def test_only_its_own_answer_clears_a_ping() -> None:
+    """With tokens, the answer to a younger ping leaves the older one to die 10 s after it was sent."""
+    heartbeat = Heartbeat(4.0, 10.0)
+    heartbeat.opened(0.0)
+    first, second = ping(heartbeat, 0.0), ping(heartbeat, 4.0)
+    assert heartbeat.answered(4.1, WALL_S, second)
+    assert None is heartbeat.verdict(9.9, 9.8)
+    assert Direction.SEND is heartbeat.verdict(10.0, 9.8)
+    assert not heartbeat.answered(11.0, WALL_S, first)
+    assert (1, 1, 1) == (heartbeat.acknowledged, heartbeat.missed, heartbeat.late)
+
+
+def test_an_answer_nobody_asked_for_changes_nothing() -> None:
+    """No ping outstanding, or a token that was never sent."""
+    heartbeat = beating()
+    assert not heartbeat.answered(0.5, WALL_S, None)
+    ping(heartbeat, 0.5)
+    assert not heartbeat.answered(0.6, WALL_S, 99)
+    assert (0, 1, None) == (heartbeat.acknowledged, heartbeat.snapshot().outstanding, heartbeat.last_rtt_s)
+
+
+def test_nothing_arrived_since_the_ping_means_the_receive_side_is_dead() -> None:
+    """Dead 10 s after it was sent, no earlier."""
+    heartbeat = beating()
+    ping(heartbeat, 0.0)
+    assert 10.0 == heartbeat.deadline
+    assert None is heartbeat.verdict(9.999, None)
+    assert Direction.RECEIVE is heartbeat.verdict(10.0, 0.0)
+    assert {Direction.RECEIVE: 1, Direction.SEND: 0} == heartbeat.half_open
+
+
+def test_frames_that_arrived_since_prove_the_receive_side_only() -> None:
+    """Then it is the way to the server that is cut."""
+    heartbeat = beating()
+    ping(heartbeat, 0.0)
+    assert Direction.SEND is heartbeat.verdict(10.0, 0.1)
+    assert {Direction.RECEIVE: 0, Direction.SEND: 1} == heartbeat.half_open
+
+
+def test_what_was_not_answered_when_the_connection_ended_was_missed() -> None:
+    """Nobody will answer it; the next connection's answers are its own."""
+    heartbeat = Heartbeat(1.0, 10.0)
+    heartbeat.opened(0.0)
+    old = [ping(heartbeat, float(now)) for now in range(3)]
+    heartbeat.closed()
+    assert (3, 0) == (heartbeat.missed, heartbeat.snapshot().outstanding)
+    heartbeat.opened(5.0)
+    ping(heartbeat, 5.0)
+    assert not heartbeat.answered(5.1, WALL_S, old[0])
+    assert heartbeat.answered(5.2, WALL_S, None)
+    assert (4, 1, 3) == (heartbeat.sent, heartbeat.acknowledged, heartbeat.missed)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["time", "pong", "token", "close", "open", "frame"]), st.integers(0, 20)), max_size=60))
+def test_sent_is_always_acknowledged_missed_or_outstanding(script: list[tuple[str, int]]) -> None:
+    """Whatever happens in whatever order; and no ping outlives its timeout by a tick."""
+    heartbeat, now, last_frame_s = Heartbeat(3.0, 5.0), 0.0, None
+    for name, value in script:
+        if name == "time":
+            now += value
+            while heartbeat.verdict(now, last_frame_s) is not None:
+                pass
+            heartbeat.due(now, WALL_S)
+            assert heartbeat.deadline > now
+        elif name == "open":
+            heartbeat.opened(now)
+        elif name == "close":
+            heartbeat.closed()
+        elif name == "frame":
+            last_frame_s = now
+        else:
+            heartbeat.answered(now, WALL_S, None if name == "pong" else value)
+        picture = heartbeat.snapshot()
+        assert picture.sent == picture.acknowledged + picture.missed + picture.outstanding
+        assert picture.acknowledged == picture.rtt.cumulative[-1]
+        assert picture.late <= picture.missed

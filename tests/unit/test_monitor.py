@@ -1,0 +1,328 @@
+"""The monitor: raw verdicts at once, damped words to others, time in each health."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from syncwatch.core.effects import Effects, Notice, Notify
+from syncwatch.core.health import (
+    ADVICE,
+    GRAVITY,
+    INCIDENTS,
+    Check,
+    Component,
+    Condition,
+    Health,
+    HealthSnapshot,
+    Reason,
+)
+from syncwatch.core.monitor import DOWN, SIDECAR, HealthSettings, Monitor
+from syncwatch.core.snapshot import TaskSnapshot
+
+WALL_S = 1_780_000_000.0
+EVERYTHING = tuple(Reason)
+
+
+class Patient:
+    """A watched machine whose conditions a test sets."""
+
+    def __init__(self, name: str = "cast", component: Component = Component.CONNECTION, active: bool = True) -> None:
+        self.name = name
+        self.component = component
+        self.active = active
+        self.settled_once = True
+        self.possible_reasons: Sequence[Reason] = EVERYTHING
+        self.conditions: dict[Reason, float] = {}
+
+    def reasons(self, now: float) -> Sequence[Condition]:
+        """As set."""
+        return [Condition(reason, since_s) for reason, since_s in self.conditions.items()]
+
+
+class Ward:
+    """A monitor with its patients, looked at each second."""
+
+    def __init__(self, *patients: Patient, **settings: object) -> None:
+        self.patients = patients or (Patient(),)
+        self.monitor = Monitor(HealthSettings(**settings), self.patients)  # type: ignore[arg-type]  # the struct's own fields
+        self.monitor.wall(0.0, WALL_S)
+        self.now = 0.0
+        self.told: list[Notify] = []
+        self.take(self.monitor.start(0.0))
+
+    @property
+    def one(self) -> Patient:
+        """The first."""
+        return self.patients[0]
+
+    def take(self, effects: Effects) -> None:
+        """Record."""
+        for effect in effects:
+            assert isinstance(effect, Notify)
+            self.told.append(effect)
+
+    def wait(self, seconds: float) -> None:
+        """Tick at each deadline on the way."""
+        end = self.now + seconds
+        while self.monitor.deadline <= end:
+            self.now = self.monitor.deadline
+            self.take(self.monitor.tick(self.now))
+        self.now = end
+
+    def look(self) -> HealthSnapshot:
+        """Look now, then picture."""
+        self.take(self.monitor.look(self.now))
+        return self.monitor.snapshot(self.now)
+
+    def failed(self, probe: str) -> dict[str, str]:
+        """The checks that fail now, with their details."""
+        return {check.name: check.detail for check in self.look().checks[probe] if not check.ok}
+
+    def words(self) -> list[tuple[Notice, object]]:
+        """What was told: the notice and its gravest reason, or how long it took."""
+        return [(item.notice, item.fields.get("reason", item.fields.get("after_s"))) for item in self.told]
+
+
+KEY = (Component.CONNECTION, "cast")
+
+
+class TestDamping:
+    def test_a_condition_is_told_after_five_seconds_and_taken_back_after_ten(self) -> None:
+        """Counted once; the recovery says how long it was told."""
+        ward = Ward()
+        ward.wait(1.0)
+        ward.one.conditions = {Reason.RECONNECTING: 1.0}
+        ward.look()
+        ward.wait(4.9)
+        assert [] == ward.words()
+        ward.wait(1.1)
+        assert [(Notice.DEGRADED, Reason.RECONNECTING)] == ward.words()
+        ward.one.conditions = {}
+        ward.look()
+        ward.wait(9.9)
+        assert 1 == len(ward.words())
+        ward.wait(1.1)
+        assert (Notice.RECOVERED, 11.0) == ward.words()[-1]
+        assert 1 == ward.look().degradations[(*KEY, Reason.RECONNECTING)]
+
+    def test_a_blip_is_never_told(self) -> None:
+        """Shorter than the damping: no word, no count, no series at 1."""
+        ward = Ward()
+        for _ in range(5):
+            ward.one.conditions = {Reason.RECONNECTING: ward.now}
+            ward.look()
+            ward.wait(4.0)
+            ward.one.conditions = {}
+            ward.look()
+            ward.wait(20.0)
+        assert ([], 0) == (ward.words(), sum(ward.look().degradations.values()))
+
+    def test_a_short_recovery_is_no_recovery(self) -> None:
+        """Flapping faster than ten seconds is one degradation."""
+        ward = Ward()
+        for _ in range(5):
+            ward.one.conditions = {Reason.RECONNECTING: ward.now}
+            ward.look()
+            ward.wait(6.0)
+            ward.one.conditions = {}
+            ward.look()
+            ward.wait(6.0)
+        assert ([(Notice.DEGRADED, Reason.RECONNECTING)], 1) == (
+            ward.words(), ward.look().degradations[(*KEY, Reason.RECONNECTING)],
+        )  # fmt: skip
+
+    @pytest.mark.parametrize("reason", [Reason.POLLING, Reason.UNAUTHORIZED, Reason.FORBIDDEN, Reason.WATCHER_DEAD, *INCIDENTS])
+    def test_some_are_never_delayed(self, reason: Reason) -> None:
+        """Waiting would hide them, or they are held long enough by themselves."""
+        ward = Ward()
+        ward.one.conditions = {reason: 0.0}
+        ward.look()
+        assert [(Notice.DEGRADED, reason)] == ward.words()
+
+    def test_the_gravest_reason_leads_and_all_are_named_with_advice(self) -> None:
+        """A further reason is told when its own damping is over."""
+        ward = Ward()
+        ward.one.conditions = {Reason.GAP_OPEN: 0.0}
+        ward.wait(6.0)
+        ward.one.conditions[Reason.BEHIND] = 6.0
+        ward.look()
+        ward.wait(6.0)
+        first, second = ward.told
+        assert (Reason.GAP_OPEN, "gap_open") == (first.fields["reason"], first.fields["reasons"])
+        assert (Reason.BEHIND, "behind,gap_open", ADVICE[Reason.BEHIND]) == (
+            second.fields["reason"], second.fields["reasons"], second.fields["advice"],
+        )  # fmt: skip
+        assert ("connection", "cast", WALL_S + 11.0) == (second.fields["component"], second.fields["name"], second.at_s)
+
+    def test_raw_conditions_answer_at_once(self) -> None:
+        """Gate and readyz do not wait for the damping, neither in nor out."""
+        ward = Ward(gate_read=frozenset({Reason.BEHIND}), ready_fail_on={Reason.BEHIND: 0.0})
+        ward.one.conditions = {Reason.BEHIND: 0.0}
+        assert ({"read": "cast: behind"}, {"connection/cast"}) == (ward.failed("gate"), set(ward.failed("readyz")))
+        ward.one.conditions = {}
+        assert ({}, {}) == (ward.failed("gate"), ward.failed("readyz"))
+
+    def test_owners_are_told_in_a_fixed_order(self) -> None:
+        """So that a seed replays, whatever the process's hash seed."""
+        names = ["zeta", "alpha", "mid", "beta", "omega", "gamma"]
+        ward = Ward(*[Patient(name) for name in names])
+        for patient in ward.patients:
+            patient.conditions = {Reason.UNAUTHORIZED: 0.0}
+        ward.look()
+        assert sorted(names) == [item.fields["name"] for item in ward.told]
+
+
+class TestTime:
+    def test_time_belongs_to_the_health_that_was_found(self) -> None:
+        """healthy, degraded, down; the running stay is included while a scrape is answered."""
+        ward = Ward()
+        ward.wait(10.0)
+        ward.one.conditions = {Reason.BEHIND: 10.0}
+        ward.look()
+        ward.wait(5.0)
+        ward.one.conditions = {Reason.RECONNECTING: 15.0, Reason.BEHIND: 10.0}
+        ward.look()
+        ward.wait(2.5)
+        seconds = ward.monitor.snapshot(17.5).seconds
+        assert (10.0, 5.0, 2.5) == tuple(seconds[(*KEY, health)] for health in Health)
+        assert 17.5 == sum(seconds[Component.SIDECAR, SIDECAR, health] for health in Health)
+
+    @pytest.mark.parametrize("reason", Reason)
+    def test_down_is_where_no_data_can_move(self, reason: Reason) -> None:
+        """Everything else is degraded."""
+        ward = Ward()
+        ward.one.conditions = {reason: 0.0}
+        assert (Health.DOWN if reason in DOWN else Health.DEGRADED) is ward.look().health[KEY]
+        assert {Reason.RECONNECTING, Reason.FAILED, Reason.WATCHER_DEAD} == DOWN
+
+    def test_idle_and_closed_are_not_counted(self) -> None:
+        """Their time belongs to nobody."""
+        ward = Ward(Patient(active=False))
+        ward.wait(10.0)
+        picture = ward.look()
+        assert 0.0 == sum(picture.seconds[(*KEY, health)] for health in Health)
+        assert KEY not in picture.health
+        ward.one.active = True
+        ward.look()
+        ward.wait(3.0)
+        assert 3.0 == ward.look().seconds[(*KEY, Health.HEALTHY)]
+
+    def test_a_clock_that_goes_back_counts_nothing(self) -> None:
+        """Counters never fall."""
+        ward = Ward()
+        ward.wait(10.0)
+        ward.monitor.look(5.0)
+        assert 10.0 == ward.monitor.snapshot(5.0).seconds[(*KEY, Health.HEALTHY)]
+
+
+class TestProbes:
+    def test_readyz_waits_for_the_first_sync_and_for_the_grace_of_each_reason(self) -> None:
+        """A reason fails it when it has held for longer than its grace, and only if it is named."""
+        ward = Ward(ready_fail_on={Reason.RECONNECTING: 60.0, Reason.UNAUTHORIZED: 0.0})
+        ward.one.settled_once = False
+        assert {"first-sync/cast": "the first sync is not done"} == ward.failed("readyz")
+        ward.one.settled_once = True
+        ward.one.conditions = {Reason.RECONNECTING: 0.0, Reason.BEHIND: 0.0}
+        ward.wait(59.0)
+        assert {} == ward.failed("readyz")
+        ward.wait(1.0)
+        assert {"connection/cast": "reconnecting for 60 s"} == ward.failed("readyz")
+
+    def test_the_first_sync_may_be_left_out(self) -> None:
+        """Then nothing of it is asked."""
+        ward = Ward(wait_for_first_sync=False)
+        ward.one.settled_once = False
+        assert {} == ward.failed("readyz")
+        assert ["connection/cast"] == [check.name for check in ward.look().checks["readyz"]]
+
+    def test_the_gate_has_two_questions(self) -> None:
+        """May I trust what I read, may I write: each with its own reasons, and every owner named."""
+        ward = Ward(Patient("a"), Patient("b"), gate_read=frozenset({Reason.BEHIND}), gate_write=frozenset({Reason.FAILED}))
+        ward.patients[1].conditions = {Reason.BEHIND: 0.0}
+        assert {"read": "b: behind"} == ward.failed("gate")
+        ward.patients[0].conditions = {Reason.FAILED: 0.0, Reason.BEHIND: 0.0}
+        assert {"read": "a: behind, b: behind", "write": "a: failed"} == ward.failed("gate")
+
+    def test_no_connection_reason_ever_fails_livez_or_healthz(self) -> None:
+        """An upstream outage is no reason to restart."""
+        ward = Ward()
+        ward.one.conditions = dict.fromkeys(Reason, -7200.0)
+        assert ({}, {}) == (ward.failed("livez"), ward.failed("healthz"))
+
+    def test_healthz_may_add_watchers_and_mirrors_with_a_grace(self) -> None:
+        """Nothing else, whatever the configuration says."""
+        fail_on = {Reason.WATCHER_DEAD: 900.0, Reason.RECONNECTING: 0.0}
+        ward = Ward(Patient(), Patient("files", Component.WATCHER), healthz_fail_on=fail_on)
+        ward.one.conditions = {Reason.RECONNECTING: 0.0}
+        ward.patients[1].conditions = {Reason.WATCHER_DEAD: 0.0}
+        ward.wait(899.0)
+        assert {} == ward.failed("healthz")
+        ward.wait(1.0)
+        assert {"watcher/files": "watcher_dead for 900 s"} == ward.failed("healthz")
+        assert {} == ward.failed("livez")
+
+    def test_a_wedged_task_fails_livez_and_healthz(self) -> None:
+        """And is a reason of the sidecar, since it was first seen."""
+        ward = Ward()
+        ward.monitor.tasks([TaskSnapshot("cast", 0.0, False), TaskSnapshot("files", 45.4, True)], suspended=False)
+        ward.wait(3.0)
+        assert {"task/files": "45 s past its deadline"} == ward.failed("livez") == ward.failed("healthz")
+        held = ward.look().held[0]
+        assert (Component.SIDECAR, SIDECAR, Reason.TASK_STALLED, 1.0) == (held.component, held.name, held.reason, held.since_s)
+        ward.monitor.tasks([TaskSnapshot("files", 0.0, False)], suspended=False)
+        assert ({}, ()) == (ward.failed("livez"), ward.look().held)
+
+    def test_after_a_suspension_judgement_is_withheld(self) -> None:
+        """The machine slept; nobody is wedged yet."""
+        ward = Ward()
+        ward.monitor.tasks([TaskSnapshot("files", 7000.0, True)], suspended=True)
+        assert ({}, ()) == (ward.failed("livez"), ward.look().held)
+
+    def test_a_check_has_a_name_for_every_task_from_the_beginning(self) -> None:
+        """So that single checks can be asked for."""
+        ward = Ward()
+        ward.monitor.tasks([TaskSnapshot("cast", 0.0, False)], suspended=False)
+        assert (Check("ping", True), Check("task/cast", True)) == ward.look().checks["livez"]
+
+
+class TestSnapshot:
+    def test_every_pair_that_can_ever_hold_exists_from_the_beginning(self) -> None:
+        """At 0; what cannot hold is absent."""
+        patient = Patient()
+        patient.possible_reasons = (Reason.FAILED, Reason.BEHIND)
+        picture = Ward(patient).look()
+        assert {
+            (*KEY, Reason.FAILED): False,
+            (*KEY, Reason.BEHIND): False,
+            (Component.SIDECAR, SIDECAR, Reason.TASK_STALLED): False,
+        } == picture.degraded
+        assert picture.degraded.keys() == picture.degradations.keys()
+
+    def test_held_is_raw_and_gravest_first(self) -> None:
+        """Over all owners, each with its own since."""
+        ward = Ward(Patient("a"), Patient("b"))
+        ward.patients[0].conditions = {Reason.EVENTS_LOST: 3.0, Reason.BEHIND: 2.0}
+        ward.patients[1].conditions = {Reason.FAILED: 1.0, Reason.BEHIND: 4.0}
+        held = ward.look().held
+        assert [("b", Reason.FAILED), ("a", Reason.BEHIND), ("b", Reason.BEHIND), ("a", Reason.EVENTS_LOST)] == [
+            (item.name, item.reason) for item in held
+        ]
+        assert [1.0, 2.0, 4.0, 3.0] == [item.since_s for item in held]
+
+    def test_it_looks_each_second(self) -> None:
+        """Its own deadline; none before the start."""
+        assert math.inf == Monitor(HealthSettings(), ()).deadline
+        ward = Ward()
+        assert 1.0 == ward.monitor.deadline
+        ward.take(ward.monitor.look(0.5))
+        assert (1.5, 1.0) == (ward.monitor.deadline, ward.monitor.interval_s)
+
+
+def test_every_reason_has_a_rank_and_advice() -> None:
+    """Conditions before incidents, in the order of gravity; each says what to do."""
+    assert set(Reason) == set(ADVICE) == set(GRAVITY)
+    assert list(range(len(Reason))) == [GRAVITY[reason] for reason in Reason]
+    assert max(GRAVITY[reason] for reason in set(Reason) - INCIDENTS) < min(GRAVITY[reason] for reason in INCIDENTS)
