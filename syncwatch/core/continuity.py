@@ -13,7 +13,7 @@ from collections import deque
 import msgspec
 
 from syncwatch.core.histogram import SLOW_S, Histogram
-from syncwatch.core.identity import Identities, Numbers
+from syncwatch.core.identity import NUMBERS, Identities, Numbers
 from syncwatch.core.ranges import Ranges
 from syncwatch.core.states import Claim, GapCause, Origin, Verdict
 from syncwatch.core.window import FIRST, MAX_FRAMES, NEW, SHIFT, Window
@@ -76,7 +76,9 @@ class Continuity:
         self.needs_full = False
         self.window: Window | None = None
         self._lanes: dict[str, tuple[int, int]] = {}
-        self._suspects = Ranges()
+        self._suspects = Ranges()  # numbers too far above everything known: parked until an acknowledgement reaches them
+        self._parked: dict[int, Event] = {}  # their events
+        self._inherited_top = 0  # the highest number that earlier connections brought
         self.urgent = False  # a hole, a suspect or a new epoch appeared: the caller must look at its timers, and clears this
         self._no_overlap_at: int | None = None
         self._old_since_s: float | None = None
@@ -160,12 +162,13 @@ class Continuity:
     def opened(self, attempt: int) -> None:
         """A new connection: until the overlap or an acknowledgement proves it, its epoch may be another."""
         self.attempt = attempt
+        self._inherited_top = self.seen_top
         self.proven = self.cursor is None
 
     def closed(self, now: float) -> Settled | None:
         """The connection ended. Confirms holes only if its epoch was proven; ends an open round without acknowledgement."""
         settled = self.abandon(now)
-        self._suspects = Ranges()
+        self._forget_suspects()
         if self.proven and not self.needs_full:
             self._confirm_overtaken(now, grace_s=-math.inf)
         return settled
@@ -188,8 +191,6 @@ class Continuity:
         if full:
             self.needs_full = False
         before = self.numbers.of_attempt(self.attempt)
-        for low, high in self._suspects:
-            before.discard_range(low, high)
         self.window = Window(now, after, since_s, self.cursor, self.seen_top, before)
         self._lanes = {} if self.proven else self._lanes_before()
         return after, since_s
@@ -206,12 +207,14 @@ class Continuity:
     def _since_s(self) -> float | None:
         if self._old_since_s is not None:
             return math.floor(self._old_since_s) - SINCE_BIAS_S
+        self._keep_time()
+        return None if self._floor_time_s is None else math.floor(self._floor_time_s) - SINCE_BIAS_S
+
+    def _keep_time(self) -> None:
+        """Note the server time of the last contiguous event. Older is safe, none is not: it stands until a later one tells the time."""
         known = self.numbers.time_at_or_below(self.cursor) if self.cursor is not None else None
-        if known is None:
-            known = self._floor_time_s
-        else:
-            self._floor_time_s = known  # older is safe, none is not: it stands until a later event tells the time
-        return None if known is None else math.floor(known) - SINCE_BIAS_S
+        if known is not None:
+            self._floor_time_s = known
 
     def _lanes_before(self) -> dict[str, tuple[int, int]]:
         lanes: dict[str, tuple[int, int]] = {}
@@ -227,17 +230,19 @@ class Continuity:
         """Account for one event; True if it is a first copy."""
         number = event.number
         window = self.window
-        if number is not None and window is None and number - 1 == self.cursor and number > self.top and self.proven:
-            first = self.identities.first(event)  # the common case: live, next in line, nothing known at or above it
-            if first:
-                self.live += 1
-            else:
-                self.duplicates += 1
-            self.cursor = self.top = self.seen_top = number
+        if number is not None and number - 1 == self.cursor and number > self.top and self.proven:
+            self.cursor = self.top = self.seen_top = number  # the common case: next in line, nothing known at or above it
             self.numbers.put(number, event, self.attempt)
+            first = self.identities.first(event)
+            if not first:
+                self.duplicates += 1
+            if window is not None:
+                self._record(window, number, first, new=True)
+            elif first:
+                self.live += 1
             return first
         if number is not None and not self.proven and self._is_other_epoch(event, number):
-            self._new_epoch()
+            self._new_epoch(number)
         first = self.identities.first(event)
         if not first:
             self.duplicates += 1
@@ -266,10 +271,13 @@ class Continuity:
     def _in_window(self, now: float, window: Window, event: Event, number: int, first: bool) -> None:
         if number == window.cursor_at_request and not window.overlap_seen:
             known = self.numbers.get(number)
-            if known is not None and known.key == event.key:
+            if known is not None and known.key == event.key and self.numbers.attempt_of(number) != self.attempt:
                 window.overlap_seen = True
                 self.proven = True
         new, _ = self._place(now, event, number)
+        self._record(window, number, first, new)
+
+    def _record(self, window: Window, number: int, first: bool, new: bool) -> None:
         window.frames.append(number << SHIFT | (FIRST if first else 0) | (NEW if new else 0))
         window.numbered_firsts += first
         if len(window.frames) > MAX_FRAMES:
@@ -307,7 +315,8 @@ class Continuity:
                 self.urgent = True
                 self._suspects.add(number)
                 self._cap(self._suspects)
-                self.numbers.put(number, event, self.attempt)
+                if len(self._parked) < NUMBERS:
+                    self._parked[number] = event
                 return True, False
             return False, False
         if number <= cursor:
@@ -339,9 +348,9 @@ class Continuity:
         return new, healed
 
     def _came_again(self, number: int, event: Event) -> bool:
-        """A known number belongs to this connection too, once it has brought it; False if the number is not remembered."""
+        """What this connection brings belongs to it, known or not; False if the number was not remembered."""
         known = self.numbers.get(number)
-        if known is not None and known.key == event.key:
+        if known is None or known.key == event.key:
             self.numbers.put(number, event, self.attempt)
         return known is not None
 
@@ -368,6 +377,7 @@ class Continuity:
         while self._overtaken and self._overtaken[0].high <= (self.cursor or 0):
             self._overtaken.popleft()  # healed or given up long ago; while nothing may be confirmed nobody else looks
         self._overtaken.append(Overtaken(low, high, now))
+        self._keep_time()  # a hole may outlive the number memory
         self.urgent = True
         if self.window is None and self.proven and not self.needs_full:
             self.gaps[GapCause.LIVE] += 1
@@ -451,12 +461,11 @@ class Continuity:
 
     # ------------------------------------------------------------------ epochs
 
-    def _new_epoch(self) -> None:
-        """The server's counter restarted: keep only what this connection brought, ask for everything."""
+    def _new_epoch(self, proof: int | None = None) -> None:
+        """The server's counter restarted: keep only what this connection brought, ask for everything. `proof`: the number that showed it."""
         if self._old_since_s is None:
-            known = self.numbers.time_at_or_below(self.cursor) if self.cursor is not None else None
-            self._old_since_s = known if known is not None else self._floor_time_s
-            self._floor_time_s = self._old_since_s
+            self._keep_time()
+            self._old_since_s = self._floor_time_s
         self.epoch += 1
         self.resets += 1
         self._old_missing += self.confirmed.total
@@ -469,21 +478,39 @@ class Continuity:
         else:
             here = Ranges([*self.window.before, *((frame >> SHIFT, frame >> SHIFT) for frame in self.window.frames)])
             self.window.renumber()
-        here, self._suspects = self._plausible(here)
+        here, self._suspects = self._plausible(Ranges([*here, *self._suspects]), proof)
+        self._remember_parked(here)
         self.cursor, self.above = 0, here
         self.top = self.seen_top = here.high if here else 0
+        self._inherited_top = 0
         self._no_overlap_at = None
         self.proven = True
         self.needs_full = self.urgent = True
         self._absorb()
 
-    def _plausible(self, numbers: Ranges) -> tuple[Ranges, Ranges]:
+    def _plausible(self, numbers: Ranges, proof: int | None) -> tuple[Ranges, Ranges]:
         """Numbers of a new epoch: each within a plausible jump of the one before it, and the rest, which waits for the server's word."""
+        held = proof is None or proof in numbers
+        if proof is not None:
+            numbers.add(proof)
         near, far = Ranges(), Ranges()
         for low, high in numbers:
             plausible = not near or low <= near.high + self.max_jump
             (near if plausible else far).add_range(low, high)
+        if proof is not None and not held:
+            near.discard(proof)  # it is entered as any other number, right after
+            far.discard(proof)
         return near, far
+
+    def _forget_suspects(self) -> None:
+        """What no acknowledgement confirmed was noise."""
+        self._suspects = Ranges()
+        self._parked.clear()
+
+    def _remember_parked(self, real: Ranges) -> None:
+        """Parked numbers that turned out real enter the number memory; noise never does."""
+        for number in [number for number in self._parked if number in real]:
+            self.numbers.put(number, self._parked.pop(number), self.attempt)
 
     # ------------------------------------------------------------------ the end of a round
 
@@ -493,7 +520,7 @@ class Continuity:
         if window is None or window.ack is not None or ack.after != window.after:
             self.ack_unsolicited += 1
             return None
-        window.below = self._restarted_below(window, ack)
+        window.below = self._restarted_below(ack)
         if not window.below and window.arrived(ack) < ack.replayed:
             self.ack_early += 1
             window.ack = ack
@@ -501,11 +528,9 @@ class Continuity:
             return None
         return self._settle(now, window, ack, short=0)
 
-    def _restarted_below(self, window: Window, ack: Ack) -> bool:
-        """Whether the server stands below what it once gave us: below the cursor, or, while the epoch is unproven, below any number seen."""
-        if self.cursor is None:
-            return False
-        return ack.current < self.cursor or (not self.proven and ack.current < window.highest_seen)
+    def _restarted_below(self, ack: Ack) -> bool:
+        """Whether the server stands below what it once gave us: below the cursor, or below any number of an earlier connection."""
+        return self.cursor is not None and ack.current < max(self.cursor, self._inherited_top)
 
     def complete_early(self, now: float) -> Settled | None:
         """After an early acknowledgement: settle once the claimed frames have come."""
@@ -534,7 +559,7 @@ class Continuity:
             return self._end_chain(now, ack, Verdict.CONTRADICTED, 0, 0, needed_help=True)
         self._admit_suspects(ack.current)
         start, stop = window.burst(ack)
-        last = window.frames[stop - 1] >> SHIFT if stop > start else window.after
+        last = min(window.frames[stop - 1] >> SHIFT, ack.current) if stop > start else window.after
         if window.after == MAX_NUMBER:
             last = 0  # nothing was asked for, so nothing is given up
         asked_from = window.after + 1
@@ -579,7 +604,7 @@ class Continuity:
             return None
         if self._chain_after == -1:
             self.needs_full = True  # the question of the reset is still open
-        self._suspects = Ranges()
+        self._forget_suspects()
         return self._end_chain(now, None, Verdict.UNVERIFIABLE, 0, 0, needed_help=True)
 
     def _classify(self, window: Window, start: int, stop: int) -> None:
@@ -632,13 +657,13 @@ class Continuity:
 
     def _admit_suspects(self, current: int) -> None:
         """An acknowledgement says how far the numbers really go: what it covers is real, the rest was noise."""
-        for low, high in self._suspects:
-            high = min(high, current)
-            if low <= high:
-                self.above.add_range(low, high)
-                self.seen_top = max(self.seen_top, high)
-                self.top = max(self.top, high)
-        self._suspects = Ranges()
+        real = Ranges((low, min(high, current)) for low, high in self._suspects)
+        for low, high in real:
+            self.above.add_range(low, high)
+            self.seen_top = max(self.seen_top, high)
+            self.top = max(self.top, high)
+        self._remember_parked(real)
+        self._forget_suspects()
         self._absorb()
 
     def _ask_next_page(self, window: Window) -> bool:

@@ -48,7 +48,7 @@ class Identities:
             return False
         keys[key] = None
         if len(keys) > IDENTITIES:
-            keys.popitem(last=False)
+            keys.popitem(False)
             self.forgotten_identities += 1
         return True
 
@@ -141,8 +141,9 @@ class Numbers:
 
     def newest_time(self, attempt: int) -> float | None:
         """Server time of the highest known number that has one and came on another attempt than `attempt`."""
-        highest, time_s = 0, None
-        for number, event, came in zip(self._numbers, self._events, self._attempts, strict=True):
-            if number > highest and event is not None and event.time_s is not None and came != attempt:
-                highest, time_s = number, event.time_s
-        return time_s
+        entries = zip(self._numbers, self._attempts, range(NUMBERS), strict=True)
+        for _, index in sorted(((number, index) for number, came, index in entries if came != attempt), reverse=True):
+            event = self._events[index]
+            if event is not None and event.time_s is not None:
+                return event.time_s
+        return None

@@ -23,16 +23,12 @@ class Verification:
         self.due_s = math.inf
         self._checked_s = -math.inf
         self.verdict_s = math.inf  # when a pending suspicion becomes a verdict
+        self.watching = False  # whether the next live event means something here; stored, because each event asks
 
     @property
     def deadline(self) -> float:
         """When a check is due or a suspicion ripens."""
         return min(self.due_s, self.verdict_s)
-
-    @property
-    def watching(self) -> bool:
-        """Whether the next live event means something here."""
-        return self.verdict_s != math.inf or self.behind_since_s is not None
 
     def begin(self, now: float) -> None:
         """Unverified time counts from the start until the first proof."""
@@ -52,6 +48,7 @@ class Verification:
         if self.verdict_s != math.inf:
             self.results[Result.BEHIND] += 1  # the answer stands, even if the connection did not live to see the grace end
         self.due_s = self.verdict_s = math.inf
+        self._watch()
 
     def settled(self, now: float) -> None:
         """A resync caught up with the server's own number. That proves the position, not that a silent push path has recovered."""
@@ -70,6 +67,7 @@ class Verification:
             self.results[Result.BEHIND] += 1
         else:
             self.verdict_s = now + self.grace_s
+        self._watch()
 
     def unanswered(self) -> None:
         """A tip check got no answer."""
@@ -81,6 +79,7 @@ class Verification:
             self.verdict_s = math.inf
             self.results[Result.VERIFIED] += 1
             self.verified_s = now
+            self._watch()
         elif self.behind_since_s is not None:
             self.due_s = min(self.due_s, max(now, self._checked_s + self.grace_s))
 
@@ -91,9 +90,13 @@ class Verification:
         self.verdict_s = math.inf
         self.behind_since_s = now
         self.results[Result.BEHIND] += 1
+        self._watch()
         return True
 
     def canary(self, now: float) -> None:
         """A canary arrived live: the stream moves."""
         if self.behind_since_s is None:
             self.verified_s = now
+
+    def _watch(self) -> None:
+        self.watching = self.verdict_s != math.inf or self.behind_since_s is not None

@@ -126,11 +126,9 @@ class Window:
         return self._start(above=ack.after, up_to=ack.current - ring + 1) if ack.gap else end
 
     def _last_run(self, length: int, current: int) -> int | None:
-        """Where the last run of at least `length` consecutive numbers up to `current` begins that can be a replay, or the last of them."""
+        """Where the run of at least `length` consecutive numbers up to `current` begins that is the likeliest replay; the last of equals."""
         runs = [begin for begin, end in self._runs(current) if end - begin >= length]
-        possible = [begin for begin in runs if self._older_than_live(begin, begin + length)]
-        chosen = possible or runs
-        return chosen[-1] if chosen else None
+        return min(reversed(runs), key=lambda begin: self._oddity(begin, begin + length), default=None)
 
     def _runs(self, current: int) -> list[tuple[int, int]]:
         """Slices of consecutive numbers up to `current`."""
@@ -144,16 +142,18 @@ class Window:
             previous = number
         return [*runs, (begin, len(self.frames))]
 
-    def _older_than_live(self, begin: int, end: int) -> bool:
-        """Whether what the slice brings first is older than everything that this connection had before it: the server attaches, and from then on
-        writes live, before it replays."""
-        brought = [frame >> SHIFT for frame in self.frames[begin:end] if frame & NEW]
-        if not brought:
-            return True
+    def _oddity(self, begin: int, end: int) -> int:
+        """How many frames speak against the slice being the replay: first sights in it above what this connection had before (from the attach on
+        everything is written live before it is replayed), and repeats after it (what follows a replay is live and new).
+        """
         lowest = min((frame >> SHIFT for frame in self.frames[:begin]), default=math.inf)
         if self.before:
             lowest = min(lowest, self.before.low)
-        return brought[-1] < lowest
+        odd = sum(frame >> SHIFT > lowest for frame in self.frames[begin:end] if frame & NEW)
+        for index in range(end, len(self.frames)):
+            frame = self.frames[index]
+            odd += not frame & NEW and frame >> SHIFT != self.frames[index - 1] >> SHIFT
+        return odd
 
     def unacknowledged_burst(self) -> tuple[int, int]:
         """The replay in a round without acknowledgement: a definition, not knowledge (accounting rule 2)."""

@@ -1,0 +1,104 @@
+"""How the log looks: one JSON object a line on standard error, text for people, levels, and tracebacks in either."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from syncwatch import logs
+
+
+class Terminal(io.StringIO):
+    """A standard error with a person before it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def configuration_restored() -> Iterator[None]:
+    """structlog's configuration is the process's: what a test sets up ends with it."""
+    yield
+    structlog.reset_defaults()
+
+
+def logged(monkeypatch: pytest.MonkeyPatch, level: str, form: str, stderr: io.StringIO | None = None) -> io.StringIO:
+    """Set the log up on a standard error of the test's own."""
+    stream = io.StringIO() if stderr is None else stderr
+    monkeypatch.setattr(sys, "stderr", stream)
+    logs.configure(level, form)
+    return stream
+
+
+def fail() -> None:
+    """Log an exception as a crashed task does."""
+    try:
+        raise ZeroDivisionError("a bug of ours")
+    except ZeroDivisionError:
+        structlog.get_logger("syncwatch").exception("internal error", task="connection/cast")
+
+
+@pytest.mark.parametrize("form", ["json", "auto"])
+def test_one_object_a_line(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    """`auto` is json where no terminal is attached. Time is UTC, the level and every field are there."""
+    stream = logged(monkeypatch, "info", form)
+    structlog.get_logger("syncwatch").warning("attempt_failed", connection="cast", retry_in_s=0.25, detail="line\nbreak")
+    (line,) = stream.getvalue().splitlines()
+    told = json.loads(line)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", told.pop("timestamp"))
+    expected = {"event": "attempt_failed", "level": "warning", "connection": "cast", "retry_in_s": 0.25, "detail": "line\nbreak"}
+    assert expected == told
+
+
+@pytest.mark.parametrize(("form", "stream"), [("text", io.StringIO), ("auto", Terminal)])
+def test_text_for_people(monkeypatch: pytest.MonkeyPatch, form: str, stream: type[io.StringIO]) -> None:
+    """When asked for, or when a terminal is attached; colours only for a terminal."""
+    written = logged(monkeypatch, "info", form, stream()).getvalue
+    structlog.get_logger("syncwatch").info("listening", listen="127.0.0.1:10119")
+    assert "listening" in written()
+    assert "127.0.0.1:10119" in written()
+    assert not written().startswith("{")
+    assert ("\x1b" in written()) is (stream is Terminal)
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_levels(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+    """What is below the level is not written."""
+    stream = logged(monkeypatch, level, "json")
+    log, levels = structlog.get_logger("syncwatch"), ["debug", "info", "warning", "error"]
+    for name in levels:
+        getattr(log, name)("said")
+    assert levels[levels.index(level) :] == [json.loads(line)["level"] for line in stream.getvalue().splitlines()]
+
+
+def test_a_traceback_in_json_is_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Still one line."""
+    stream = logged(monkeypatch, "info", "json")
+    fail()
+    (line,) = stream.getvalue().splitlines()
+    told = json.loads(line)
+    assert ("error", "connection/cast") == (told["level"], told["task"])
+    assert told["exception"].startswith("Traceback")
+    assert told["exception"].endswith("ZeroDivisionError: a bug of ours")
+
+
+def test_a_traceback_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines below the sentence."""
+    stream = logged(monkeypatch, "info", "text")
+    fail()
+    assert "ZeroDivisionError" in stream.getvalue()
+    assert stream.getvalue().count("\n") > 1
+
+
+def test_loggers_made_before_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules make their loggers when they are imported, long before the command sets the log up."""
+    early = structlog.get_logger("syncwatch.early")
+    stream = logged(monkeypatch, "info", "json")
+    early.info("said")
+    assert "said" == json.loads(stream.getvalue())["event"]
