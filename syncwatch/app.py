@@ -6,6 +6,8 @@ What belongs here: wiring. Decisions are the core's, I/O the runtime's, words fo
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import platform
 import random
 import socket
@@ -53,7 +55,15 @@ _LEVELS = {
 
 
 class AddressInUse(Exception):  # noqa: N818  a sentence for people
-    """A listener's address cannot be had."""
+    """An address cannot be listened on. `key` is where it was configured, `text` the sentence."""
+
+    def __init__(self, key: str, address: Address, error: OSError) -> None:
+        # Not error.strerror: asyncio writes the address into it once more.
+        known = error.errno is not None and error.errno in errno.errorcode
+        words = os.strerror(error.errno or 0).lower() if known else str(error)
+        self.key = key
+        self.text = f"{address} cannot be listened on: {words}"
+        super().__init__(f"{key}: {self.text}")
 
 
 class Watched:
@@ -107,7 +117,7 @@ class App:
     async def start(self) -> None:
         """Listen, then connect.
 
-        Raises: StateInUse, AddressInUse; nothing is left running then.
+        Raises: StateInUse, AddressInUse; nothing is left running then, and the state file is as it was.
         """
         points = self._load_state()
         connections = [item for item in self.config.connections if isinstance(item, RelaycastConnection)]
@@ -120,7 +130,7 @@ class App:
         try:
             await self._listen()
         except AddressInUse:
-            await self.stop()
+            await self._dismantle()  # nothing was restored yet, so saving would forget where the last process stopped
             raise
         self.supervisor.watch(self._health)
         for item in self.watched:
@@ -133,14 +143,26 @@ class App:
 
     async def stop(self) -> None:
         """Close sockets with 1000, save the state, stop listening."""
-        self.supervisor.close()
         for item in self.watched:
             item.driver.call(item.session.stop)
-            item.driver.close()
-        if self._health is not None:
-            self._health.close()
-        saving = self._save_last()
-        await asyncio.gather(saving, *(item.connection.shutdown() for item in self.watched), *(item.poller.close() for item in self.watched))
+        self._close_drivers()
+        shutdowns = (item.connection.shutdown() for item in self.watched)
+        await asyncio.gather(self._save_last(), *shutdowns, *(item.poller.close() for item in self.watched))
+        await self._dismantle()
+
+    def refuse_reload(self) -> None:
+        """SIGHUP asks for what this version cannot do; it must not end the process."""
+        log.warning("SIGHUP: this version cannot reload; restart it to apply a changed configuration")
+
+    def _close_drivers(self) -> None:
+        self.supervisor.close()
+        for driver in (self._health, *(item.driver for item in self.watched)):
+            if driver is not None:
+                driver.close()
+
+    async def _dismantle(self) -> None:
+        """Give everything back."""
+        self._close_drivers()
         await self.client.close()
         await asyncio.gather(*(runner.cleanup() for runner in self._runners))
         if self._statefile is not None:
@@ -197,9 +219,11 @@ class App:
         """Everything at this moment; raw conditions are looked at afresh, so that probes and gate answer what holds now."""
         if self._monitor is None:
             raise RuntimeError("not started")
-        self._look()
         at = self._moment()
         now = at.now_s
+        tasks, suspended = self.supervisor.tasks(now), self.supervisor.suspended(now)
+        self._monitor.tasks(tasks, suspended)  # not only by its own beat: a supervisor that stopped would go unseen
+        self._look()
         statefile = self._statefile
         return Snapshot(
             at=at,
@@ -211,8 +235,8 @@ class App:
                 python_version=platform.python_version(),
                 instance=self.instance,
                 started=self._started,
-                tasks=self.supervisor.tasks(now),
-                suspended=self.supervisor.suspended(now),
+                tasks=tasks,
+                suspended=suspended,
                 event_loop_lag_s=self.supervisor.lag_s(now),
                 statefile_write_failures=None if statefile is None else statefile.failures,
                 statefile_last_write_wall_s=None if statefile is None else statefile.last_write_wall_s,
@@ -240,7 +264,7 @@ class App:
             try:
                 await site.start()
             except OSError as error:
-                raise AddressInUse(f"{name}: {address} cannot be listened on: {error.strerror or error}") from error
+                raise AddressInUse(name, address, error) from error
             host, port = runner.addresses[0][:2]
             self.addresses[name] = Address(str(host), int(port))
         log.info("listening", **{name: str(address) for name, address in self.addresses.items()})

@@ -146,7 +146,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def _ask(url: str, token_file: str | None) -> tuple[int, bytes]:
-    """One GET, past any proxy of the environment: the sidecar is local. Raises OSError or HTTPException when nobody answers properly."""
+    """One GET, past any proxy of the environment: the sidecar is local. Raises: OSError, HTTPException, ValueError when nobody answers properly."""
     request = urllib.request.Request(url, headers={"Accept": "application/json"})
     if token_file is not None:
         request.add_header("Authorization", f"Bearer {_token_of(token_file)}")
@@ -173,8 +173,12 @@ def _document(url: str, token_file: str | None, *keys: str) -> tuple[int, dict[s
         _fail(f"--url: {url!r} is no http or https URL")
     try:
         status, body = _ask(url, token_file)
-    except (OSError, http.client.HTTPException) as error:
+    except OSError as error:
         _unreachable(f"{url} cannot be asked: {getattr(error, 'reason', None) or error}")
+    except (http.client.InvalidURL, ValueError) as error:
+        _fail(f"--url: {url!r}: {error}")
+    except http.client.HTTPException:  # its text is whatever was answered
+        _unreachable(f"{url} does not speak HTTP")
     if status not in (200, 503):
         _unreachable(f"{url} answered HTTP {status}")
     try:

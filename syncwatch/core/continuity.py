@@ -327,7 +327,6 @@ class Continuity:
             return False, not self._came_again(number, event)
         if number in self.above:
             self._came_again(number, event)
-            self.late += self._given_up.discard(number)  # a given-up number counts as held, wherever the cursor stands
             return False, False
         self.numbers.put(number, event, self.attempt)
         healed, new = False, True

@@ -83,6 +83,8 @@ CONNECTION_REASONS = (
     Reason.CLAIM_CONTRADICTED,
     Reason.EPOCH_RESET,
 )
+_OTHER_WORDS = frozenset({Ack, Control, Invalid, Pong, Ready, Reply})
+"""Every word but an event: asked for each frame, where `isinstance` of an event, which may be of a codec's own kind, costs several times as much."""
 _NOTHING: tuple[Effect, ...] = ()
 
 
@@ -313,13 +315,14 @@ class Session:
         self._frame_wall_s = wall_s = now + self._offset_s  # type: ignore[operator]  # start() has seen to it
         ledger = self.ledger
         for said in wire.feed(data, binary):
-            if not isinstance(said, Event):
+            if type(said) in _OTHER_WORDS:
                 self._heard(now, said)
                 if wire is not self._wire:
                     break  # the connection ended; what follows in this message belongs to nobody
                 continue
+            event: Event = said  # type: ignore[assignment]  # no other word is left
             self._events += 1
-            first = ledger.event(now, said)
+            first = ledger.event(now, event)
             if first:  # what our own questions bring again is no sign of life
                 self._event_s, self._event_wall_s = now, wall_s
             window = ledger.window
@@ -328,15 +331,15 @@ class Session:
                 if window.ack is not None:
                     self._settled(now, ledger.complete_early(now))
             elif first:
-                if self._latency is not None and self._clock_offset_s is not None and said.time_s is not None and not said.replayed:
-                    self._latency.observe(wall_s + self._clock_offset_s - said.time_s)
-                if self.verification.watching and said.number is not None:
+                if self._latency is not None and self._clock_offset_s is not None and event.time_s is not None and not event.replayed:
+                    self._latency.observe(wall_s + self._clock_offset_s - event.time_s)
+                if self.verification.watching and event.number is not None:
                     self.verification.live(now)
                     ledger.urgent = True
             # A further copy inside a round is what we asked for: the overlap. Only a live one says that the server doubled it.
             if self.canary is not None and self.canary.waiting and (first or window is None):
                 self._search_canary(now, data)
-            if said.bad_number:
+            if event.bad_number:
                 self._anomaly(now, Anomaly.BAD_SEQUENCE, "agent_seq is no integer from 1 to 2^53-1")
         if self._out or ledger.urgent:
             ledger.urgent = False

@@ -128,7 +128,7 @@ class Window:
     def _last_run(self, length: int, current: int) -> int | None:
         """Where the run of at least `length` consecutive numbers up to `current` begins that is the likeliest replay; the last of equals."""
         runs = [begin for begin, end in self._runs(current) if end - begin >= length]
-        return min(reversed(runs), key=lambda begin: self._oddity(begin, begin + length), default=None)
+        return min(reversed(runs), key=self._oddities(length).__getitem__) if len(runs) > 1 else runs[0] if runs else None
 
     def _runs(self, current: int) -> list[tuple[int, int]]:
         """Slices of consecutive numbers up to `current`."""
@@ -142,18 +142,26 @@ class Window:
             previous = number
         return [*runs, (begin, len(self.frames))]
 
-    def _oddity(self, begin: int, end: int) -> int:
-        """How many frames speak against the slice being the replay: first sights in it above what this connection had before (from the attach on
-        everything is written live before it is replayed), and repeats after it (what follows a replay is live and new).
+    def _oddities(self, length: int) -> list[int]:
+        """For each place where a run of `length` may begin: how many frames speak against its being the replay. First sights in it above what this
+        connection had before (from the attach on everything is written live before it is replayed), and repeats after it (what follows a
+        replay is live and new). In one pass each way: a peer decides how many runs there are.
         """
-        lowest = min((frame >> SHIFT for frame in self.frames[:begin]), default=math.inf)
-        if self.before:
-            lowest = min(lowest, self.before.low)
-        odd = sum(frame >> SHIFT > lowest for frame in self.frames[begin:end] if frame & NEW)
-        for index in range(end, len(self.frames)):
-            frame = self.frames[index]
-            odd += not frame & NEW and frame >> SHIFT != self.frames[index - 1] >> SHIFT
-        return odd
+        count = len(self.frames)
+        firsts, repeats, lowest = [0] * (count + 1), [0] * (count + 1), [math.inf] * (count + 1)
+        lowest[0] = self.before.low if self.before else math.inf
+        for index, frame in enumerate(self.frames):
+            number = frame >> SHIFT
+            firsts[index + 1] = firsts[index] + (frame & NEW > 0)
+            again = not frame & NEW and index > 0 and number != self.frames[index - 1] >> SHIFT
+            repeats[index + 1] = repeats[index] + again
+            lowest[index + 1] = min(lowest[index], number)
+        found = []
+        for begin in range(count - length + 1):
+            end, first = begin + length, self.frames[begin] >> SHIFT
+            above = begin + min(max(lowest[begin] - first + 1, 0), length)  # in a run numbers ascend by one
+            found.append(firsts[end] - firsts[int(above)] + repeats[count] - repeats[end])
+        return found
 
     def unacknowledged_burst(self) -> tuple[int, int]:
         """The replay in a round without acknowledgement: a definition, not knowledge (accounting rule 2)."""

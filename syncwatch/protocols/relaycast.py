@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import msgspec
@@ -48,19 +48,54 @@ _PAGE_KINDS = {
 _DELIVERIES = frozenset({"delivery.accepted", "delivery.delivered", "delivery.failed"})  # deferred may come twice for one delivery
 _STAMPS = ("agent_seq", "channel_seq", "replayed")
 
+_Number = Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
 
-class _Message(msgspec.Struct, gc=False):
+
+_NAMES = {"key": "id", "number": "agent_seq", "lane": "channel", "lane_number": "channel_seq"}
+
+
+class _Message(msgspec.Struct, frozen=True, gc=False):
     id: str = ""
 
 
-class _Frame(msgspec.Struct, gc=False):
-    """The few fields that accounting needs; everything else is skipped without being built."""
+class _Frame(Event, frozen=True, gc=False, kw_only=True, rename=_NAMES):
+    """A frame whose fields have their usual types: the few that accounting needs, everything else is skipped without being built.
+
+    A message decoded so is already the word for it: taking it apart to build another would cost as much as decoding does. No type here
+    admits null: such a frame is an unusual one. What the server does not write is a constant, or worked out when somebody asks: no frame
+    can set it.
+    """
 
     type: str
-    id: str = ""
-    agent_seq: Any = msgspec.UNSET
-    channel_seq: Any = msgspec.UNSET
-    channel: Any = None
+    key: str = ""
+    number: _Number = None  # type: ignore[assignment]  # when it is not there
+    lane: str = None  # type: ignore[assignment]
+    lane_number: int = None  # type: ignore[assignment]
+    message: _Message = None  # type: ignore[assignment]
+    delivery_id: str = ""
+    timestamp: str = ""
+    strong: msgspec.UnsetType = True  # type: ignore[assignment]  # no JSON is of this type
+    bad_number: msgspec.UnsetType = False  # type: ignore[assignment]
+
+    @property  # type: ignore[misc]  # typing knows attributes that override attributes only; these are read alike
+    def time_s(self) -> float | None:
+        """A message's own id tells it."""
+        return None if self.message is None else snowflake_time_s(self.message.id)
+
+    @property  # type: ignore[misc]
+    def page_kind(self) -> str | None:
+        """Only a row comes from a query."""
+        return _PAGE_KINDS.get(self.type) if self.replayed else None
+
+
+class _UnusualFrame(msgspec.Struct, gc=False, rename=_NAMES):
+    """The same fields, some of them of any type."""
+
+    type: str
+    key: str = ""
+    number: Any = msgspec.UNSET
+    lane: Any = None
+    lane_number: Any = None
     message: _Message | None = None
     delivery_id: str = ""
     timestamp: str = ""
@@ -75,6 +110,7 @@ class _Ack(msgspec.Struct, gc=False):
 
 
 _decode_frame = msgspec.json.Decoder(_Frame).decode
+_decode_unusual = msgspec.json.Decoder(_UnusualFrame).decode
 _decode_ack = msgspec.json.Decoder(_Ack).decode
 _decode_any = msgspec.json.Decoder().decode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
@@ -210,13 +246,25 @@ class RingWire:
                 data.decode()  # skipped fields are not looked at: an invalid one must not pass for an event
             frame = _decode_frame(data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return self._unusual(data)
+        if frame.type in _MESSAGES and frame.key:
+            return (frame,)
+        return self._event(data, frame, frame.number, False)
+
+    def _unusual(self, data: bytes) -> Sequence[Said]:
+        """A frame with a field of another type than usual: a channel as an object, a number that is none."""
+        try:
+            data.decode()
+            frame = _decode_unusual(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return self._odd(data)
+        return self._event(data, frame, *_number(frame.number))
+
+    def _event(self, data: bytes, frame: _Frame | _UnusualFrame, number: int | None, bad: bool) -> Sequence[Said]:
+        """Any frame but a plain message."""
         kind = frame.type
-        if kind == "message.created" or kind in _MESSAGES:
-            key, time_s = frame.id, None
-            message = frame.message
-            if message is not None:
-                time_s = snowflake_time_s(message.id)
+        if kind in _MESSAGES:
+            key, time_s = frame.key, None if frame.message is None else snowflake_time_s(frame.message.id)
         elif kind in _DELIVERIES:
             key, time_s = frame.delivery_id, snowflake_time_s(frame.delivery_id[4:])
             key = f"{kind}:{key}" if key else ""
@@ -232,12 +280,8 @@ class RingWire:
                 key = _content_key(_decode_any(data))
             except (msgspec.MsgspecError, RecursionError, TypeError, ValueError):
                 return self._odd(data)
-        number = frame.agent_seq
-        bad = False
-        if type(number) is not int or not 0 < number <= MAX_NUMBER:
-            number, bad = _number(number)
         replayed = frame.replayed is True
-        lane, lane_number = frame.channel, frame.channel_seq
+        lane, lane_number = frame.lane, frame.lane_number
         if type(lane) is not str or type(lane_number) is not int:
             lane = lane_number = None
         return (

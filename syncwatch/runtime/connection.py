@@ -24,6 +24,8 @@ from syncwatch.runtime.tokens import TokenFiles, TokenWatch
 
 log = structlog.get_logger("syncwatch.runtime")
 
+TEXT, BINARY = WSMsgType.TEXT, WSMsgType.BINARY  # looked at for every message, and an enum's members are slow to look up
+
 
 class Inputs(Protocol):
     """What a session is told by its connection."""
@@ -175,9 +177,9 @@ class Connection:
         received, perform, number = self._received, self._driver.perform, attempt.number
         listening = attempt is self._present
         for kind, data, extra in batch:
-            if kind is WSMsgType.TEXT or kind is WSMsgType.BINARY:
+            if kind is TEXT or kind is BINARY:
                 if listening:
-                    effects = received(now, number, data) if kind is WSMsgType.TEXT else received(now, number, data, True)
+                    effects = received(now, number, data) if kind is TEXT else received(now, number, data, True)
                     if effects:
                         perform(effects)
                         listening = attempt is self._present
