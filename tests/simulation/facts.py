@@ -1,0 +1,145 @@
+"""The ledger of facts: what the simulated server did and what crossed the client's boundary, in the order it happened.
+
+What belongs here: immutable records without judgement. The oracle folds them; nothing here counts anything.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class Label(enum.StrEnum):
+    """How the server came to send an event."""
+
+    LIVE = "live"
+    RING = "ring"
+    STORE = "store"
+
+
+class Kind(enum.StrEnum):
+    """What a frame is to a client that reads it correctly."""
+
+    EVENT = "event"
+    ACK = "ack"
+    PONG = "pong"
+    GARBAGE = "garbage"
+
+
+class AckFacts(msgspec.Struct, frozen=True, gc=False):
+    """An acknowledgement as it was put on the wire. `honest`: every field is true and it went out last, after the whole reply."""
+
+    after: float
+    current: int
+    replayed: int
+    gap: bool
+    honest: bool
+
+
+class Frame(msgspec.Struct, frozen=True, gc=False):
+    """One frame of the server, as fact.
+
+    `number` is what a correct client reads as the number (None: absent or not a number, then `bad_number`). `identity` is the wire's own id
+    of the event (`strong`) or its content without stamps. `lane` is the channel's own number, where there is one. `epoch` and `request` are truths that no client can read: the server's life that
+    numbered the event, and the request that a ring or store frame (or acknowledgement) answers.
+    """
+
+    kind: Kind
+    label: Label | None = None
+    epoch: int = 0
+    number: int | None = None
+    bad_number: bool = False
+    identity: str = ""
+    strong: bool = False
+    time_s: float | None = None
+    lane: int | None = None
+    page_kind: str | None = None
+    request: int | None = None
+    ack: AckFacts | None = None
+
+
+class Pushed(msgspec.Struct, frozen=True, gc=False):
+    """The server gave `number` to an event for the watched client, whether or not a socket is open."""
+
+    at: float
+    epoch: int
+    number: int
+    identity: str
+    kind: str
+
+
+class Sent(msgspec.Struct, frozen=True, gc=False):
+    """The server wrote a frame to a connection; whether it arrived is told by Arrived with the same position."""
+
+    at: float
+    connection: int
+    position: int
+    frame: Frame
+
+
+class Arrived(msgspec.Struct, frozen=True, gc=False):
+    """A frame reached the client."""
+
+    at: float
+    connection: int
+    position: int
+    frame: Frame
+
+
+class Opened(msgspec.Struct, frozen=True, gc=False):
+    """The client learned that its socket is open."""
+
+    at: float
+    connection: int
+
+
+class Requested(msgspec.Struct, frozen=True, gc=False):
+    """The client asked for a replay; whether the server ever read it is told by Served."""
+
+    at: float
+    connection: int
+    after: float
+    since: str | None
+
+
+class Served(msgspec.Struct, frozen=True, gc=False):
+    """The server began to answer a request."""
+
+    at: float
+    connection: int
+    request: int
+    after: float
+    gap: bool
+
+
+class Closed(msgspec.Struct, frozen=True, gc=False):
+    """The client's socket ended: by itself (`local`) or because it learned so."""
+
+    at: float
+    connection: int
+    local: bool
+    reason: str
+
+
+class Pinged(msgspec.Struct, frozen=True, gc=False):
+    """The client sent an application ping."""
+
+    at: float
+    connection: int
+
+
+Fact = Pushed | Sent | Arrived | Opened | Requested | Served | Closed | Pinged
+
+
+class Ledger:
+    """Facts in order."""
+
+    __slots__ = ("facts",)
+
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
+
+    def add(self, fact: Fact) -> None:
+        """Append one fact."""
+        self.facts.append(fact)
