@@ -95,10 +95,13 @@ class Attempts:
         """Open for long enough: past failures mean nothing any more."""
         self.consecutive = 0
 
-    def schedule(self, now: float, chance: float, spread_chance: float | None = None) -> float:
-        """Set and return the delay to the next attempt. `spread_chance`: this is the first one after a loss, so fleets are spread."""
+    def schedule(self, now: float, chance: float, spread_chance: float | None = None, slowly: bool = False) -> float:
+        """Set and return the delay to the next attempt.
+
+        `spread_chance`: this is the first one after a loss, so fleets are spread. `slowly`: the connection is in state failed already.
+        """
         delay_s = self.backoff.delay_s(self.consecutive, chance)
-        if self.breaker_open:
+        if self.breaker_open or slowly:
             delay_s = max(delay_s, self.breaker_retry_s)
         if spread_chance is not None:
             delay_s += self.spread_s * spread_chance

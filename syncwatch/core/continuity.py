@@ -80,7 +80,11 @@ class Continuity:
         self._parked: dict[int, Event] = {}  # their events
         self._inherited_top = 0  # the highest number that earlier connections brought
         self.urgent = False  # a hole, a suspect or a new epoch appeared: the caller must look at its timers, and clears this
+        self._anchor: int | None = None  # the cursor when its epoch was last proven
         self._no_overlap_at: int | None = None
+        self._ask_after: int | None = None  # the next request asks behind a number that can never be read
+        self._ask_without_rows = False
+        self.last_of_round: int | None = None  # the last number of a round that was cut
         self._old_since_s: float | None = None
         self._floor_time_s: float | None = None
         # holes
@@ -143,6 +147,11 @@ class Continuity:
             return math.inf
         return self._overtaken[0].at_s + self.hole_grace_s
 
+    @property
+    def position(self) -> int | None:
+        """The cursor as far as its epoch is proven: what the overlap is compared with. An unproven connection may have moved the cursor itself."""
+        return self.cursor if self.proven or self._anchor is None else self._anchor
+
     def overtaken(self) -> list[tuple[int, int]]:
         """Holes not yet confirmed, as ranges still unseen."""
         return [gap for hole in self._overtaken for gap in self.above.gaps(hole.low, hole.high)]
@@ -169,6 +178,8 @@ class Continuity:
         """The connection ended. Confirms holes only if its epoch was proven; ends an open round without acknowledgement."""
         settled = self.abandon(now)
         self._forget_suspects()
+        if self.proven:
+            self._anchor = self.cursor
         if self.proven and not self.needs_full:
             self._confirm_overtaken(now, grace_s=-math.inf)
         return settled
@@ -183,7 +194,8 @@ class Continuity:
         else:
             if self._may_confirm() and not full:
                 self._confirm_overtaken(now, grace_s=-math.inf)
-            after, since_s = self._where_to_ask(full), self._since_s()
+            after, since_s = self._where_to_ask(full), None if self._ask_without_rows else self._since_s()
+            self._ask_after, self._ask_without_rows = None, False
             self._chain_at_s, self._chain_after = now, after
             self._chain_open, self._chain_gap, self._page_stuck = True, False, False
             self._chain_missed = self._chain_recovered = self._chain_replayed = 0
@@ -191,18 +203,20 @@ class Continuity:
         if full:
             self.needs_full = False
         before = self.numbers.of_attempt(self.attempt)
-        self.window = Window(now, after, since_s, self.cursor, self.seen_top, before)
+        self.window = Window(now, after, since_s, self.position, self.seen_top, before)
         self._lanes = {} if self.proven else self._lanes_before()
         return after, since_s
 
     def _where_to_ask(self, full: bool) -> int:
+        if self._ask_after is not None:
+            return self._ask_after
         if full:
             return -1
         if self.cursor is None:
             return MAX_NUMBER  # nothing is above it: the answer tells the newest number and replays nothing
-        if self.cursor == self._no_overlap_at:
-            return self.cursor
-        return self.cursor - 1
+        position = self.position
+        assert position is not None  # the cursor is known
+        return position if position == self._no_overlap_at else position - 1
 
     def _since_s(self) -> float | None:
         if self._old_since_s is not None:
@@ -212,7 +226,8 @@ class Continuity:
 
     def _keep_time(self) -> None:
         """Note the server time of the last contiguous event. Older is safe, none is not: it stands until a later one tells the time."""
-        known = self.numbers.time_at_or_below(self.cursor) if self.cursor is not None else None
+        position = self.position
+        known = None if position is None else self.numbers.time_at_or_below(position)
         if known is not None:
             self._floor_time_s = known
 
@@ -455,8 +470,21 @@ class Continuity:
         self._confirm(number, number)
         self._give_up(number, number)
         self._absorb()
-        self._no_overlap_at = self.cursor
+        self._no_overlap_at = self._anchor = self.cursor
         self._missing_changed(now)
+
+    def step_over_in_round(self, now: float, number: int) -> None:
+        """Step over a poison number in the middle of a replay. The next request asks behind it, so holes below it are settled without it."""
+        self.top = max(self.top, number)
+        self._confirm(number, number)
+        self._give_up(number, number)
+        self._absorb()
+        self._ask_after, self.needs_full = number, False
+        self._missing_changed(now)
+
+    def ask_without_rows(self) -> None:
+        """The next request leaves the database out: one of its rows may be the frame that can never be read."""
+        self._ask_without_rows = True
 
     # ------------------------------------------------------------------ epochs
 
@@ -597,6 +625,7 @@ class Continuity:
     def abandon(self, now: float) -> Settled | None:
         """The round ends without an acknowledgement: classify by definition, settle nothing."""
         window = self.window
+        self.last_of_round = window.frames[-1] >> SHIFT if window is not None and window.frames else None
         if window is not None:
             self._close_window(window, *window.unacknowledged_burst())
         elif not self._chain_open:
@@ -733,11 +762,13 @@ class Continuity:
         seen_above: tuple[tuple[int, int], ...],
         confirmed: tuple[tuple[int, int], ...],
         owed: Owed | None = None,
+        anchor: int | None = None,
     ) -> None:
         """Start where an earlier process stopped; its confirmed holes are missed in this process too."""
         if owed is not None:
             self.needs_full, self._old_missing, self._old_since_s = True, owed.missing, owed.since_s
         self.epoch, self.epoch_told, self.cursor = epoch, epoch, cursor
+        self._anchor = cursor if anchor is None else anchor
         self.above, self.confirmed = Ranges(seen_above), Ranges(confirmed)
         self.seen_top = max(cursor, self.above.high if self.above else 0)
         self.top = max(self.seen_top, self.confirmed.high if self.confirmed else 0)

@@ -32,11 +32,12 @@ class ResumePoint(msgspec.Struct, frozen=True):
     totals: Totals
     epoch: int = 1
     cursor: int | None = None
-    known: tuple[Remembered, ...] = ()  # the event at the cursor and the one before: what the overlap is compared with
+    known: tuple[Remembered, ...] = ()  # the event at the anchor, the one before, and the cursor's: what the overlap is compared with
     seen_above: tuple[tuple[int, int], ...] = ()
     confirmed: tuple[tuple[int, int], ...] = ()
     keys: tuple[str | tuple[int, str], ...] = ()
     hashes: tuple[str, ...] = ()
+    anchor: int | None = None  # the cursor when its epoch was last proven; None: the cursor
     owed: Owed | None = None  # a reset was found and its full resync is not settled
 
 
@@ -45,7 +46,9 @@ def capture(ledger: Continuity, wall_s: float, upstream: str, totals: Totals) ->
     keys, hashes = ledger.identities.newest(IDENTITIES_KEPT)
     cursor = ledger.cursor
     known: list[Remembered] = []
-    for number in () if cursor is None else (cursor - 1, cursor):
+    anchor = ledger.position
+    numbers = () if cursor is None or anchor is None else sorted({anchor - 1, anchor, cursor})
+    for number in numbers:
         event = ledger.numbers.get(number)
         if event is not None:
             known.append(Remembered(number, event.key, event.time_s, event.lane, event.lane_number))
@@ -60,6 +63,7 @@ def capture(ledger: Continuity, wall_s: float, upstream: str, totals: Totals) ->
         confirmed=tuple(ledger.confirmed),
         keys=tuple(keys),
         hashes=tuple(hashes),
+        anchor=anchor,
         owed=ledger.owed,
     )
 
@@ -71,4 +75,4 @@ def restore(ledger: Continuity, point: ResumePoint, now: float) -> None:
     ledger.identities = Identities(point.keys, point.hashes)
     for event in point.known:
         ledger.numbers.put(event.number, event, attempt=0)
-    ledger.restore(now, point.epoch, point.cursor, point.seen_above, point.confirmed, point.owed)
+    ledger.restore(now, point.epoch, point.cursor, point.seen_above, point.confirmed, point.owed, point.anchor)

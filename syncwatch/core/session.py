@@ -327,8 +327,11 @@ class Session:
                 self._event_s, self._event_wall_s = now, wall_s
             window = ledger.window
             if window is not None:
-                window.last_frame_s = now
-                if window.ack is not None:
+                if window.ack is None:
+                    window.last_frame_s = now
+                else:
+                    if event.number is None or event.number <= window.ack.current:
+                        window.last_frame_s = now  # only what may belong to the claimed replay prolongs the wait for it
                     self._settled(now, ledger.complete_early(now))
             elif first:
                 if self._latency is not None and self._clock_offset_s is not None and event.time_s is not None and not event.replayed:
@@ -437,7 +440,7 @@ class Session:
     def _attempt_failed(self, now: float, reason: AttemptFailure, detail: str, retry_after_s: float | None) -> None:
         self._let_go(now)
         self.attempts.failed(now, reason, retry_after_s)
-        delay_s = self.attempts.schedule(now, self._entropy.random())
+        delay_s = self.attempts.schedule(now, self._entropy.random(), slowly=self.state is State.FAILED)
         if self._changed_credentials and reason in CREDENTIALS:
             delay_s, self.attempts.retry_at_s = 0.0, now
         self._last_failure = f"{reason}: {detail}" if detail else str(reason)
@@ -525,14 +528,26 @@ class Session:
             self._attempt_failed(now, AttemptFailure.PROTOCOL, detail, None)
 
     def _step_over_poison(self, now: float) -> None:
-        cursor, refused = self._poison
-        refused = refused + 1 if cursor == self.ledger.cursor else 1
-        self._poison = (self.ledger.cursor, refused)
-        if refused >= 2 and self.ledger.cursor is not None:
-            lost, unaccounted = self.ledger.lost, self.ledger.unaccounted
-            self.ledger.step_over(now)
-            self._poison = (None, 0)
-            self._lost(now, self.ledger.lost - lost, self.ledger.unaccounted - unaccounted)
+        """A frame that was refused twice behind the same number for its size is stepped over; else it would end every connection."""
+        ledger = self.ledger
+        if ledger.cursor is None:
+            return
+        place = ledger.cursor if ledger.last_of_round is None else ledger.last_of_round
+        before, refused = self._poison
+        refused = refused + 1 if place == before else 1
+        self._poison = (place, refused)
+        if refused < 2:
+            return
+        if place != ledger.cursor and refused == 2:
+            ledger.ask_without_rows()  # behind a gap it may be a row of the database; then nothing numbered is poisoned
+            return
+        lost, unaccounted = ledger.lost, ledger.unaccounted
+        if place == ledger.cursor:
+            ledger.step_over(now)
+        else:
+            ledger.step_over_in_round(now, place + 1)
+        self._poison = (None, 0)
+        self._lost(now, ledger.lost - lost, ledger.unaccounted - unaccounted)
 
     # ------------------------------------------------------------------ words
 
@@ -690,7 +705,7 @@ class Session:
         if window is None:
             return
         if window.ack is not None:
-            if now >= window.last_frame_s + self.settings.hole_grace_s:
+            if now >= self._window_deadline():
                 short = self.ledger.replay_short
                 self._settled(now, self.ledger.give_up_waiting(now))
                 if self.ledger.replay_short > short:
@@ -702,10 +717,9 @@ class Session:
         window = self.ledger.window
         if window is None:
             return math.inf
-        if window.ack is not None:
-            return window.last_frame_s + self.settings.hole_grace_s
-        timeout_s = self.settings.ack_timeout_s
-        return min(window.last_frame_s + timeout_s, window.at_s + RESYNC_PATIENCE * timeout_s)
+        ack_timeout_s = self.settings.ack_timeout_s
+        wait_s = ack_timeout_s if window.ack is None else self.settings.hole_grace_s
+        return min(window.last_frame_s + wait_s, window.at_s + RESYNC_PATIENCE * ack_timeout_s)
 
     def _tick_holes(self, now: float) -> None:
         """No round is open: confirm holes, ask when something is missing, suspected, behind, or simply due."""

@@ -76,7 +76,7 @@ def configuration(url: str, token_file: Path, folder: Path, changes: Mapping[str
         "heartbeat": {"interval": "300ms", "timeout": "500ms"},
         "reconnect": {"min": "50ms", "max": "300ms", "stable_after": "1s"},
         "resync": {"ack_timeout": "2s", "hole_grace": "300ms", "spread": "0s"},
-        "verify": {"interval": "60s", "grace": "300ms"},
+        "verify": {"interval": "60s", "grace": "100ms"},
     }
     document: Document = {
         "listen": "127.0.0.1:0",

@@ -9,14 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.integration.fold import Fold, key
+from tests.integration.agreement import told_alike
+from tests.integration.fold import Fold
 from tests.integration.sidecar import (
     OPENMETRICS,
-    PATIENCE_S,
-    POLL_S,
     WATCHER,
     Document,
-    Rig,
     Scrape,
     Sidecar,
     rig,
@@ -24,8 +22,6 @@ from tests.integration.sidecar import (
 )
 
 HEARTBEAT_S, PONG_S = 0.3, 0.5
-UNSEEN = ("dns", "refused", "unreachable", "tls", "timeout", "protocol")
-"""Handshakes that fail in these ways never reached the relay, so its facts cannot tell of them."""
 
 # Every connection reason fails readyz at once, and a second passes before a reconnect, so that there is time to look.
 STRICT: dict[str, Any] = {
@@ -94,34 +90,6 @@ async def all_well(sidecar: Sidecar) -> Sight:
     assert sight.readyz[1].endswith("readyz check passed\n"), sight.readyz
     assert "open" == sight.text.state
     return sight
-
-
-async def told_alike(it: Rig, sidecar: Sidecar, fold: Fold) -> Scrape:
-    """Wait for a moment in which nothing moves, and compare every counter that the relay's facts decide, in both formats."""
-    deadline_s = time.monotonic() + PATIENCE_S / 2
-    differences: list[Any] = ["nothing was compared"]
-    while differences and time.monotonic() < deadline_s:
-        await sidecar.caught_up(it.relay)
-        place = it.relay.ledger.last
-        scrapes = [await sidecar.scrape(), await sidecar.scrape(OPENMETRICS)]
-        if place == it.relay.ledger.last:  # else a heartbeat passed meanwhile
-            fold.take(it.relay.ledger.after(fold.taken))
-            differences = [found for scrape in scrapes for found in compare(fold, scrape)]
-        await asyncio.sleep(POLL_S)
-    assert [] == differences
-    missed = scrapes[0].value("syncwatch_sequence_missed_total")
-    assert missed == sum(scrapes[0].value(f"syncwatch_sequence_{fate}") for fate in ("recovered_total", "lost_total", "unaccounted_total", "missing"))
-    return scrapes[0]
-
-
-def compare(fold: Fold, scrape: Scrape) -> list[tuple[str, dict[str, str], float, float]]:
-    """Metric, labels, expected, exported; for those that differ."""
-    expected = dict(fold.expected())
-    expected[key("syncwatch_connection_attempts_total")] += sum(
-        int(scrape.value("syncwatch_connection_attempt_failures_total", reason=reason)) for reason in UNSEEN
-    )
-    found = [(name, dict(labels), wanted, scrape.value(name, **dict(labels))) for (name, labels), wanted in expected.items()]
-    return [one for one in found if one[2] != one[3]]
 
 
 async def test_a_drop(tmp_path: Path) -> None:

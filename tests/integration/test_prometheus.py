@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.integration.agreement import told_alike
 from tests.integration.fold import Fold
 from tests.integration.sidecar import OPENMETRICS, PATIENCE_S, WATCHER, Asked, rig, until
-from tests.integration.test_faults import told_alike
 from tests.requires import require
 
 SCRAPE_S = 1

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from syncwatch.relay.ledger import Request
+from tests.integration.agreement import told_alike
 from tests.integration.fold import Fold
 from tests.integration.sidecar import WATCHER, Rig, Sidecar, holds, rig
-from tests.integration.test_faults import told_alike
 
 
 async def saved(it: Rig, sidecar: Sidecar) -> int:

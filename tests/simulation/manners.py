@@ -31,7 +31,7 @@ class Manners:
         self._asked = False  # on this connection
         self._ends: list[float] = [0.0]  # when this connection opened, and its rounds ended
         self._helped = False  # a round brought, or missed, what should have come by itself
-        self._spoke: list[float] = []  # events that came by themselves since then
+        self._spoke: list[float] = []  # when numbers came by themselves since then
         self._unanswered = 0  # replays in a row that timed out
         self._must_ask: float | None = None
         self._last_s: float | None = None  # server time of the last contiguous event that has one
@@ -46,7 +46,7 @@ class Manners:
         self._must_ask = None
 
     def spoke(self, at: float) -> None:
-        """An event outside any round."""
+        """A number seen for the first time, outside any round."""
         self._spoke.append(at)
 
     def hole_confirmed(self, at: float) -> None:
@@ -85,8 +85,10 @@ class Manners:
         if times:
             self._last_s, self._orderly = times[-1], times == sorted(times)
 
-    def asked(self, fact: Requested, expected: float, obliged: bool, page: bool) -> None:
-        """A request. `obliged`: a page, an owed full resync, a confirmed hole or an implausible number asks for it."""
+    def asked(self, fact: Requested, expected: float, obliged: bool, page: bool, held_back: bool) -> None:
+        """A request. `obliged`: a page, an owed full resync, a confirmed hole or an implausible number asks for it. `held_back`: it asks from below
+        the cursor, which an unproven connection moved, so that its `since` is older too.
+        """
         at = fact.at
         if fact.after != expected:
             self.complaints.append(f"{at:.3f}: asked after {fact.after}, rule 1 says {expected}")
@@ -94,7 +96,7 @@ class Manners:
         if not (first or obliged or self._is_due(at)):
             self.complaints.append(f"{at:.3f}: a request without cause, {at - self._ends[-1]:.3f} s after the last round")
         if not page:
-            self._judge_since(fact)
+            self._judge_since(fact, held_back)
 
     def _is_due(self, at: float) -> bool:
         """A tip check in its time, within the grace of the last one (behind), or when a stream that needed help speaks again by itself."""
@@ -102,12 +104,12 @@ class Manners:
             return True
         return any(abs(at - end - pause_s) < SAME_S for end in self._ends for pause_s in self._pauses_s)
 
-    def _judge_since(self, fact: Requested) -> None:
+    def _judge_since(self, fact: Requested, held_back: bool) -> None:
         """`since`: the server's time of the last contiguous event, floored, less two seconds; the smaller where its clock stepped back (§7)."""
         if self._last_s is None:
             return
         since_s = since_of(fact)
         asked = -math.inf if since_s is None else since_s
         expected = math.floor(self._last_s) - SINCE_BIAS_S
-        if since_s is None or asked > expected or (self._orderly and asked < expected):
+        if since_s is None or asked > expected or (self._orderly and not held_back and asked < expected):
             self.complaints.append(f"{fact.at:.3f}: since {since_s}, spec §7 says {expected}")

@@ -99,6 +99,7 @@ class Judge:
         self._noticed = noticed
         self._connection: int | None = None
         self._proven = False
+        self._anchor: int | None = None  # the cursor when a connection that was proven closed: what the next overlap is compared with
         self._first = True  # no number was ever seen before this connection
         self._baseline = 1
         self._top = 0
@@ -131,7 +132,8 @@ class Judge:
         if saved.cursor is None:
             return result
         cursor = result.cursor = saved.cursor
-        known = [number for number in (cursor - 1, cursor) if number in saved._of]
+        result._anchor = saved._position()
+        known = [number for number in sorted({saved._position() - 1, saved._position(), cursor}) if number in saved._of]
         above = {number for number in saved._of if number > cursor}
         result._of = {number: saved._of[number] for number in known} | dict.fromkeys(above, FORGOTTEN)
         result._times = {number: saved._times[number] for number in known}
@@ -188,7 +190,7 @@ class Judge:
         if round_ is not None:
             last = round_.last_event
             if round_.early is not None:
-                return last + self.rules.hole_grace_s
+                return min(last + self.rules.hole_grace_s, round_.begun + 6 * self.rules.ack_timeout_s)
             return min(last + self.rules.ack_timeout_s, round_.begun + 6 * self.rules.ack_timeout_s)
         if self._proven and not self._page and self._connection is not None and self._holes:
             return min(self._holes.values()) + self.rules.hole_grace_s
@@ -219,6 +221,8 @@ class Judge:
         if self.round is not None:
             silent = self._pings and fact.at >= self._pings[0] + self.rules.heartbeat_timeout_s - SAME_S
             self._end_unanswered(fact.at, timed_out=fact.local and not silent and self._due() <= fact.at + SAME_S)
+        if self._proven or self._anchor is None:
+            self._anchor = self.cursor
         if self._proven and not self._owed:
             self._confirm_all()
         self._connection = None
@@ -230,10 +234,10 @@ class Judge:
             self.manners.complaints.append(f"{fact.at:.3f}: a request inside an open round")
             return
         page = self._chain if self._page else None
-        expected: float = TIP_ONLY if self.cursor is None else -1 if self._owed else self.cursor - 1
+        expected: float = TIP_ONLY if self.cursor is None else -1 if self._owed else self._position() - 1
         if page is not None:
             expected = page.after
-        self.manners.asked(fact, expected, bool(page or self._owed or self._confirmed or self._parked), page is not None)
+        self.manners.asked(fact, expected, bool(page or self._owed or self._confirmed or self._parked), page is not None, self._owed or self._position() < (self.cursor or 0))
         if page is None:
             if self._proven:
                 self._confirm_all()
@@ -242,13 +246,19 @@ class Judge:
         self.round = Round(
             after=fact.after,
             since_s=since_of(fact),
-            cursor=self.cursor or 0,
+            cursor=self._position(),
             highest=max(self._of.keys() - self._mine.keys(), default=0),
             full=fact.after == -1 and self._owed,
             begun=fact.at,
             last_event=fact.at,
             before=frozenset(self._mine),
         )
+
+    def _position(self) -> int:
+        """The cursor as far as its epoch is proven: an unproven connection may have moved it on numbers of another life."""
+        if self.cursor is None:
+            return 0
+        return self.cursor if self._proven or self._anchor is None else self._anchor
 
     # -- frames ------------------------------------------------------------------------------------------------------
 
@@ -265,18 +275,20 @@ class Judge:
 
     def _event(self, at: float, frame: Frame) -> None:
         noted = Noted(frame, self._is_first_copy(frame))
-        if self.round is None:
-            self.manners.spoke(at)
         self.counters.duplicates += not noted.first_copy
         self.counters.bad_sequence += frame.bad_number
         if noted.first_copy and frame.number is None:
             self._unnumbered += 1
         if self.round is not None:
-            self.round.last_event = at
+            early = self.round.early
+            if early is None or frame.number is None or frame.number <= early.current:
+                self.round.last_event = at  # what cannot be of the claimed replay does not prolong the wait for it
             self.round.noted.append(noted)
         if frame.number is not None:
             self._number(at, frame, frame.number, noted)
         if self.round is None:
+            if noted.new_number:
+                self.manners.spoke(at)
             noted.new_number &= not noted.parked
             # Outside a round only the server's own mark tells a replay.
             label = Label.STORE if frame.label is Label.STORE else Label.LIVE
@@ -344,7 +356,9 @@ class Judge:
             return False
         newest = max((n for n, time_s in self._times.items() if time_s is not None), default=None)
         newest_s = None if newest is None else self._times[newest]
-        return newest_s is not None and frame.time_s > newest_s + STAMPS_S
+        if newest is None or newest_s is None or frame.number is None or newest < frame.number:
+            return False
+        return frame.time_s > newest_s + STAMPS_S
 
     def _is_noticed(self, frame: Frame) -> bool:
         """A new life whose numbers run above ours, betrayed by a channel's own number going backwards, if the caller says so."""
@@ -405,7 +419,7 @@ class Judge:
         self._holes = {}
         self.given_up = set()
         self._owed = True
-        self._proven = False
+        self._proven, self._anchor = False, None  # the numbers that are kept are this life's
         self._first = False
         self.cursor = 0
         self._baseline = 1

@@ -234,6 +234,14 @@ class TestUnanswered:
         host.say("7")
         assert (2, 1, 0, 0, 1) == host.numbers()
 
+    def test_a_jump_on_an_unproven_connection_is_no_gap_yet(self) -> None:
+        """The numbers may be of another epoch: nothing is counted at sight, nothing is confirmed."""
+        host = reconnected("1..5").pass_time(10.0)
+        host.pass_time(host.session.deadline - host.now).open().tick().pass_time(10.0)
+        host.say("9")
+        mute(host, 10.0)
+        assert (State.OPEN, 0, (0, 0, 0, 0, 0)) == (host.session.state, host.session.ledger.gaps[GapCause.LIVE], host.numbers())
+
     def test_a_number_in_line_may_be_a_confirmed_hole(self) -> None:
         """Nothing was seen above it, so it looks like the common case; it is recovered all the same."""
         host = reconnected("1..5").say("5 A(4,7,1,no)").pass_time(2.0, answering=False)

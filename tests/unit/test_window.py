@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncwatch.core.window import FIRST, NEW, SHIFT, Window
+from syncwatch.core.ranges import Ranges
+from syncwatch.core.window import FIRST, MAX_FRAMES, NEW, SHIFT, Window
 from syncwatch.core.wire import MAX_NUMBER, Ack, Event
 
 
@@ -102,6 +104,34 @@ class TestAcknowledgedBurst:
         ack = Ack(after, counter + slipped - early, ring, gap)
         assert (len(live), len(live) + ring) == round_.burst(ack)
         assert ring <= round_.arrived(ack)
+
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.lists(st.tuples(st.integers(1, 12), st.booleans()), max_size=25), st.integers(1, 4), st.sets(st.integers(1, 12), max_size=3))
+    def test_what_speaks_against_a_run_is_counted_as_defined(
+        self, frames: list[tuple[int, bool]], length: int, before: set[int]
+    ) -> None:
+        """One pass finds for every run what the definition finds frame by frame: first sights above what came before, repeats behind."""
+        round_ = window(0)
+        round_.before = Ranges((number, number) for number in before)
+        round_.frames = [number << SHIFT | (NEW if new else 0) for number, new in frames]
+        found = round_._oddities(length)
+        for begin in range(len(frames) - length + 1):
+            end = begin + length
+            if [number - frames[begin][0] for number, _ in frames[begin:end]] != list(range(length)):
+                continue
+            lowest = min([number for number, _ in frames[:begin]] + list(before), default=math.inf)
+            above = sum(new and number > lowest for number, new in frames[begin:end])
+            repeats = sum(not frames[i][1] and frames[i][0] != frames[i - 1][0] for i in range(end, len(frames)))
+            assert above + repeats == found[begin]
+
+    def test_a_flood_of_single_frames_is_no_work(self) -> None:
+        """As many runs as frames, and an acknowledgement that would make each of them a candidate: milliseconds, not minutes."""
+        round_ = window(1)
+        round_.frames = [(2 * number) << SHIFT | NEW for number in range(5, MAX_FRAMES)]
+        began = time.process_time()
+        round_.burst(Ack(1, 10**6, 1, gap=True))
+        assert time.process_time() - began < 5.0
 
 
 class TestRoundWithoutAnswer:
