@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +15,18 @@ import structlog
 from syncwatch import logs
 
 
-class Terminal(io.StringIO):
+class Captured(io.StringIO):
+    """A standard error; reading it waits until the writing thread has written what was logged before."""
+
+    writer: logs.Writer | None = None
+
+    def getvalue(self) -> str:
+        if self.writer is not None:
+            self.writer.finish(timeout_s=5.0)
+        return super().getvalue()
+
+
+class Terminal(Captured):
     """A standard error with a person before it."""
 
     def isatty(self) -> bool:
@@ -28,11 +40,11 @@ def configuration_restored() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def logged(monkeypatch: pytest.MonkeyPatch, level: str, form: str, stderr: io.StringIO | None = None) -> io.StringIO:
+def logged(monkeypatch: pytest.MonkeyPatch, level: str, form: str, stderr: Captured | None = None) -> Captured:
     """Set the log up on a standard error of the test's own."""
-    stream = io.StringIO() if stderr is None else stderr
+    stream = Captured() if stderr is None else stderr
     monkeypatch.setattr(sys, "stderr", stream)
-    logs.configure(level, form)
+    stream.writer = logs.configure(level, form)
     return stream
 
 
@@ -56,8 +68,8 @@ def test_one_object_a_line(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     assert expected == told
 
 
-@pytest.mark.parametrize(("form", "stream"), [("text", io.StringIO), ("auto", Terminal)])
-def test_text_for_people(monkeypatch: pytest.MonkeyPatch, form: str, stream: type[io.StringIO]) -> None:
+@pytest.mark.parametrize(("form", "stream"), [("text", Captured), ("auto", Terminal)])
+def test_text_for_people(monkeypatch: pytest.MonkeyPatch, form: str, stream: type[Captured]) -> None:
     """When asked for, or when a terminal is attached; colours only for a terminal."""
     written = logged(monkeypatch, "info", form, stream()).getvalue
     structlog.get_logger("syncwatch").info("listening", listen="127.0.0.1:10119")
@@ -102,3 +114,43 @@ def test_loggers_made_before_follow(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = logged(monkeypatch, "info", "json")
     early.info("said")
     assert "said" == json.loads(stream.getvalue())["event"]
+
+
+class Stalled(io.StringIO):
+    """A reader that takes nothing until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.go.wait(10.0)
+        return super().write(text)
+
+
+def test_a_stalled_reader_costs_lines_and_nothing_else() -> None:
+    """Logging returns at once; what has no room is dropped, counted, and told when the reader comes back."""
+    stream = Stalled()
+    writer = logs.Writer(stream, lines=10)
+    for number in range(100):
+        writer.write(f"line {number}\n")
+    assert 89 <= writer.dropped <= 90  # one line may be with the thread already
+    stream.go.set()
+    writer.finish(timeout_s=5.0)
+    assert f'"dropped": {writer.dropped}' in stream.getvalue()
+
+
+class Broken(io.StringIO):
+    """A pipe whose reader is gone."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_broken_pipe_raises_nowhere() -> None:
+    """Lines that cannot be written are counted."""
+    writer = logs.Writer(Broken())
+    writer.write("one\n")
+    writer.write("two\n")
+    writer.finish(timeout_s=5.0)
+    assert 2 == writer.dropped
