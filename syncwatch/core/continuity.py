@@ -82,6 +82,7 @@ class Continuity:
         self.urgent = False  # a hole, a suspect or a new epoch appeared: the caller must look at its timers, and clears this
         self._anchor: int | None = None  # the cursor when its epoch was last proven
         self._no_overlap_at: int | None = None
+        self._stepped_over: int | None = None
         self._ask_after: int | None = None  # the next request asks behind a number that can never be read
         self._ask_without_rows = False
         self.last_of_round: int | None = None  # the last number of a round that was cut
@@ -470,7 +471,7 @@ class Continuity:
         self._confirm(number, number)
         self._give_up(number, number)
         self._absorb()
-        self._no_overlap_at = self._anchor = self.cursor
+        self._no_overlap_at = self._anchor = self._stepped_over = self.cursor
         self._missing_changed(now)
 
     def step_over_in_round(self, now: float, number: int) -> None:
@@ -557,7 +558,10 @@ class Continuity:
 
     def _restarted_below(self, ack: Ack) -> bool:
         """Whether the server stands below what it once gave us: below the cursor, or below any number of an earlier connection."""
-        return self.cursor is not None and ack.current < max(self.cursor, self._inherited_top)
+        if self.cursor is None:
+            return False
+        stepped = self.cursor == self._stepped_over  # the frame that could not be read may have had no number after all
+        return ack.current < max(self.cursor - stepped, self._inherited_top)
 
     def complete_early(self, now: float) -> Settled | None:
         """After an early acknowledgement: settle once the claimed frames have come."""

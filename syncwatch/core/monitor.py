@@ -27,7 +27,7 @@ from syncwatch.core.health import (
 from syncwatch.core.snapshot import TaskSnapshot
 
 SIDECAR = "syncwatch"
-DOWN = frozenset({Reason.RECONNECTING, Reason.FAILED, Reason.WATCHER_DEAD})
+DOWN = frozenset({Reason.RECONNECTING, Reason.FAILED, Reason.WATCHER_DEAD, Reason.TASK_STALLED})
 UNDAMPED = INCIDENTS | {Reason.POLLING, Reason.UNAUTHORIZED, Reason.FORBIDDEN, Reason.WATCHER_DEAD}
 """Told at once: waiting would hide them, or they are held for long by themselves."""
 
@@ -115,7 +115,8 @@ class Monitor:
         self._damped: dict[tuple[Component, str, Reason], Damped] = {
             (item.component, item.name, reason): Damped() for item in watched for reason in item.possible_reasons
         }
-        self._damped[Component.SIDECAR, SIDECAR, Reason.TASK_STALLED] = Damped()
+        for component, name in (*((item.component, item.name) for item in watched), (Component.SIDECAR, SIDECAR)):
+            self._damped[component, name, Reason.TASK_STALLED] = Damped()
         names = [(item.component, item.name) for item in watched] + [(Component.SIDECAR, SIDECAR)]
         self._seconds = {(component, name, health): 0.0 for component, name in names for health in Health}
         self._health: dict[tuple[Component, str], Health] = {}
@@ -152,13 +153,20 @@ class Monitor:
         for item in self._watched:
             for condition in item.reasons(now):
                 yield Held(item.component, item.name, condition.reason, condition.since_s)
-        stalled = any(task.wedged for task in self._tasks) and not self._suspended
-        if not stalled:
+        yield from self._stalled(now)
+
+    def _stalled(self, now: float) -> Iterable[Held]:
+        """A wedged task is the sidecar's trouble, and its connection's as well: whatever that one said last is not to be trusted."""
+        wedged = set() if self._suspended else {task.task for task in self._tasks if task.wedged}
+        if not wedged:
             self._stalled_since_s = None
             return
         if self._stalled_since_s is None:
             self._stalled_since_s = now
         yield Held(Component.SIDECAR, SIDECAR, Reason.TASK_STALLED, self._stalled_since_s)
+        for item in self._watched:
+            if f"{item.component}/{item.name}" in wedged:
+                yield Held(item.component, item.name, Reason.TASK_STALLED, self._stalled_since_s)
 
     def _count_time(self, now: float) -> None:
         """The time since the last look belongs to the health that was found then."""
@@ -268,11 +276,11 @@ class Monitor:
             f"{held.reason} for {now - held.since_s:.0f} s"
             for held in self._held
             if (held.component, held.name) == (item.component, item.name)
-            and held.reason in fail_on
-            and now - held.since_s >= fail_on[held.reason]
+            and (held.reason is Reason.TASK_STALLED or now - held.since_s >= fail_on.get(held.reason, math.inf))
         ]
         return Check(f"{item.component}/{item.name}", not grave, ", ".join(grave))
 
     def _gate(self, purpose: str, closing: frozenset[Reason]) -> Check:
+        closing |= {Reason.TASK_STALLED}  # what is not watched any more cannot be trusted
         shut = [f"{held.name}: {held.reason}" for held in self._held if held.reason in closing]
         return Check(purpose, not shut, ", ".join(shut))

@@ -6,6 +6,7 @@ import msgspec
 
 from syncwatch.core.continuity import Continuity, Owed
 from syncwatch.core.identity import Identities, Remembered
+from syncwatch.core.wire import MAX_NUMBER
 
 IDENTITIES_KEPT = 512
 
@@ -39,6 +40,17 @@ class ResumePoint(msgspec.Struct, frozen=True):
     hashes: tuple[str, ...] = ()
     anchor: int | None = None  # the cursor when its epoch was last proven; None: the cursor
     owed: Owed | None = None  # a reset was found and its full resync is not settled
+
+
+    def plausible(self) -> bool:
+        """Whether it can be a ledger's position at all: a file may be well-formed and make no sense."""
+        cursor = 0 if self.cursor is None else self.cursor
+        ranges = sorted([*self.seen_above, *self.confirmed])
+        ends = [cursor, *(high for _, high in ranges)]
+        apart = all(end < low <= high <= MAX_NUMBER for end, (low, high) in zip(ends, ranges, strict=False))
+        counts = (self.epoch - 1, cursor, *msgspec.structs.astuple(self.totals)[1:], 0 if self.owed is None else self.owed.missing)
+        anchored = self.anchor is None or 0 <= self.anchor <= cursor
+        return apart and anchored and min(counts) >= 0 and cursor <= MAX_NUMBER
 
 
 def capture(ledger: Continuity, wall_s: float, upstream: str, totals: Totals) -> ResumePoint:

@@ -404,7 +404,7 @@ class Session:
             return _NOTHING
         if self._wire is not None or self._dialling:
             if self._ready:
-                self.attempts.disconnected(Disconnect.LOCAL, 1000)
+                self.attempts.disconnected(Disconnect.LOCAL, None)  # the code is ours, none was received
             self._out.append(Close(self.attempts.number, 1000, "going away"))
         self._let_go(now)
         self.attempts.retry_at_s = math.inf
@@ -420,6 +420,8 @@ class Session:
         age_s = now + self._wall_offset - point.saved_wall_s
         if point.upstream != self.upstream:
             self._notify(now, Notice.RESUMED, detail="the state file is about another upstream: starting fresh")
+        elif not point.plausible():
+            self._notify(now, Notice.RESUMED, detail="the resume point contradicts itself: starting fresh")
         elif abs(age_s) > self.settings.resume_max_age_s:
             self._notify(now, Notice.RESUMED, detail=f"the resume point is {age_s:.0f} s old: starting fresh", age_s=age_s)
         else:
@@ -484,7 +486,7 @@ class Session:
             return
         self._round = Round.RESUME
         if self._given_up_asking:
-            self._ask_at_s = max(now, self._asked_s + self.settings.unanswered_retry_s)  # however often it reconnects
+            self._ask_at_s = now + self.settings.spread_s * self._entropy.random()  # once per connection: it may have missed something
             self._caught_up(now, "ready; resync requests are not answered")
             return
         self._move(now, State.RESYNCING, "ready")
@@ -704,14 +706,15 @@ class Session:
         window = self.ledger.window
         if window is None:
             return
-        if window.ack is not None:
-            if now >= self._window_deadline():
-                short = self.ledger.replay_short
-                self._settled(now, self.ledger.give_up_waiting(now))
-                if self.ledger.replay_short > short:
-                    self._anomaly(now, Anomaly.REPLAY_SHORT, f"{self.ledger.replay_short - short} claimed frames never came")
-        elif now >= self._window_deadline() or self.ledger.overflowing:
+        if now < self._window_deadline() and not self.ledger.overflowing:
+            return
+        if window.ack is None:
             self._resync_unanswered(now)
+            return
+        short = self.ledger.replay_short
+        self._settled(now, self.ledger.give_up_waiting(now))
+        if self.ledger.replay_short > short:
+            self._anomaly(now, Anomaly.REPLAY_SHORT, f"{self.ledger.replay_short - short} claimed frames never came")
 
     def _window_deadline(self) -> float:
         window = self.ledger.window

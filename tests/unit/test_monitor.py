@@ -196,7 +196,7 @@ class TestTime:
         ward = Ward()
         ward.one.conditions = {reason: 0.0}
         assert (Health.DOWN if reason in DOWN else Health.DEGRADED) is ward.look().health[KEY]
-        assert {Reason.RECONNECTING, Reason.FAILED, Reason.WATCHER_DEAD} == DOWN
+        assert {Reason.RECONNECTING, Reason.FAILED, Reason.WATCHER_DEAD, Reason.TASK_STALLED} == DOWN
 
     def test_idle_and_closed_are_not_counted(self) -> None:
         """Their time belongs to nobody."""
@@ -297,9 +297,22 @@ class TestSnapshot:
         assert {
             (*KEY, Reason.FAILED): False,
             (*KEY, Reason.BEHIND): False,
+            (*KEY, Reason.TASK_STALLED): False,
             (Component.SIDECAR, SIDECAR, Reason.TASK_STALLED): False,
         } == picture.degraded
         assert picture.degraded.keys() == picture.degradations.keys()
+
+    def test_a_wedged_connection_is_trusted_by_nobody(self) -> None:
+        """What it said last may be that all is well: gate and readyz fail for it all the same, and its time counts as down."""
+        ward = Ward(Patient("cast"), Patient("other"))
+        ward.monitor.tasks([TaskSnapshot("connection/cast", 100.0, True), TaskSnapshot("connection/other", 0.0, False)], False)
+        assert {"read", "write"} == set(ward.failed("gate"))
+        assert {"connection/cast"} == set(ward.failed("readyz"))
+        picture = ward.look()
+        assert Health.DOWN is picture.health[KEY]
+        assert Health.HEALTHY is picture.health[Component.CONNECTION, "other"]
+        ward.monitor.tasks([TaskSnapshot("connection/cast", 100.0, True)], True)
+        assert {} == ward.failed("gate"), "after a suspension judgement is withheld"
 
     def test_held_is_raw_and_gravest_first(self) -> None:
         """Over all owners, each with its own since."""
