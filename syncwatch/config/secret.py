@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from syncwatch.core.secret import Secret
+from syncwatch.core.secret import Secret, secret_in
 
 LARGEST_SECRET_BYTES = 64 * 1024
 
@@ -56,16 +56,9 @@ def read_secret(path: Path) -> Secret:
     """The secret in a file, without the white space around it. A world-readable file is accepted: containers mount them so.
 
     Raises:
-        SecretError: missing, unreadable, a directory, empty, more than one line, not UTF-8.
+        SecretError: missing, unreadable, a directory, empty, more than one word, not UTF-8.
     """
     try:
-        text = read_bytes(path, LARGEST_SECRET_BYTES, regular=True).decode("utf-8-sig").strip()
-    except UnreadableError as error:
-        raise SecretError(path, str(error)) from error
-    except UnicodeDecodeError:
-        raise SecretError(path, "is not UTF-8 text") from None  # the error's own text holds the bytes
-    if not text:
-        raise SecretError(path, "is empty")
-    if not text.isprintable():
-        raise SecretError(path, "holds more than one line or a control character")
-    return Secret(text)
+        return secret_in(read_bytes(path, LARGEST_SECRET_BYTES, regular=True))
+    except (UnreadableError, ValueError) as error:
+        raise SecretError(path, str(error)) from None

@@ -38,3 +38,19 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not pickled")
+
+
+def secret_in(content: bytes) -> Secret:
+    """The secret in a file's content, without the white space (and byte order mark) around it.
+
+    Raises: ValueError with a sentence that shows nothing of the content.
+    """
+    try:
+        text = content.decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise ValueError("is not UTF-8 text") from None  # the error's own text holds the bytes
+    if not text:
+        raise ValueError("is empty")
+    if any(letter.isspace() or not letter.isprintable() for letter in text):
+        raise ValueError("holds more than one word")
+    return Secret(text)

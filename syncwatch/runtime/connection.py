@@ -19,6 +19,7 @@ from syncwatch.runtime.dialing import DIRECT, Endpoint, dial
 from syncwatch.runtime.driver import Driver
 from syncwatch.runtime.failures import ABNORMAL, FOREIGN, Ending, Failed, Unusable, attempt_failure, peer_close, scrub
 from syncwatch.runtime.stream import CLOSE_GRACE_S, SEND_TIMEOUT_S, Message, Stream
+from syncwatch.runtime.threads import in_thread
 from syncwatch.runtime.tls import TlsContexts
 from syncwatch.runtime.tokens import TokenFiles, TokenWatch
 
@@ -141,7 +142,7 @@ class Connection:
     async def _run(self, attempt: _Attempt, effect: Dial) -> None:
         clock, secret = self._driver.clock, None
         try:
-            secret = self.tokens.for_request(effect.request)
+            secret = await in_thread(lambda: self.tokens.for_request(effect.request), "token")
             opened = await dial(effect.request, secret, self._endpoint, self._contexts, effect.timeout_s, clock)
         except (Unusable, *FOREIGN) as error:
             failed = attempt_failure(error, clock.wall())

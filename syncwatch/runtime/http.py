@@ -18,6 +18,7 @@ from syncwatch.core.states import AttemptFailure
 from syncwatch.runtime.dialing import DIRECT, SECURE, Endpoint, client_session, headers_of, place_token
 from syncwatch.runtime.driver import Driver
 from syncwatch.runtime.failures import FOREIGN, TimedOut, Unusable, attempt_failure, retry_after_s, scrub
+from syncwatch.runtime.threads import in_thread
 from syncwatch.runtime.tls import TlsContexts
 from syncwatch.runtime.tokens import TokenFiles
 
@@ -103,7 +104,7 @@ class Poller:
         secret = None
         answer: Answer | Refused
         try:
-            secret = self._tokens.for_request(effect.request)
+            secret = await asyncio.wait_for(in_thread(lambda: self._tokens.for_request(effect.request), "token"), effect.timeout_s)
             answer = await self._request(effect, secret)
         except (Unusable, *FOREIGN) as error:
             failed = attempt_failure(error, self._driver.clock.wall())

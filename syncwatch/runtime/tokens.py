@@ -1,24 +1,28 @@
 """Tokens: read from their files at each use, shown to nobody.
 
-What belongs here: reading, the type that hides its content, noticing that a file changed, and the one thing read out of a token (the
+What belongs here: reading, noticing that a file changed, and the one thing read out of a token (the
 expiry of a JWT, not verified).
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
-from syncwatch.core.secret import Secret
+from syncwatch.core.secret import Secret, secret_in
 from syncwatch.core.states import AttemptFailure
 from syncwatch.core.wire import Request
 from syncwatch.runtime.failures import Unusable
+from syncwatch.runtime.threads import in_thread
 
 MAX_TOKEN_BYTES = 65_536
 
@@ -82,11 +86,25 @@ class TokenWatch:
         self._changed = changed
         self._digest: bytes | None = None
         self._first = True
+        self._looking: asyncio.Future[tuple[bytes | None, float | None]] | None = None
 
     def beat(self, now: float) -> None:
-        """Look once. `now` is not needed: the file says it all."""
+        """Look, in a thread: a mount that hangs delays nothing but this. `now` is not needed: the file says it all."""
+        if self._looking is None:
+            self._looking = in_thread(self._look, "token")
+            self._looking.add_done_callback(self._looked)
+
+    def look(self) -> None:
+        """Look and judge at once."""
+        self._judge(*self._look())
+
+    def _looked(self, looking: asyncio.Future[tuple[bytes | None, float | None]]) -> None:
+        self._looking = None
+        if not looking.cancelled():
+            self._judge(*looking.result())
+
+    def _judge(self, digest: bytes | None, expiry_s: float | None) -> None:
         failed = self._files.failed_since(self._name)
-        digest, expiry_s = self._look()
         news = digest is not None and (failed or digest != self._digest)
         self._digest = digest
         if news or self._first:
@@ -104,20 +122,18 @@ class TokenWatch:
 
 
 def read_token(path: Path) -> Secret:
-    """Read one token file. Raises: OSError; ValueError with a sentence that names neither path nor content."""
-    with path.open("rb") as file:
+    """Read one token file. Blocks on a mount that hangs, but not on a pipe. Raises: OSError; ValueError with a sentence about the content."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "is a directory")
+        if not stat.S_ISREG(mode):
+            raise ValueError("is not a regular file")
         content = file.read(MAX_TOKEN_BYTES + 1)
     if len(content) > MAX_TOKEN_BYTES:
-        raise ValueError("larger than a token can be")
-    try:
-        text = content.decode("utf-8").strip()
-    except UnicodeDecodeError:
-        raise ValueError("not text") from None
-    if not text:
-        raise ValueError("empty")
-    if any(letter.isspace() or not letter.isprintable() for letter in text):
-        raise ValueError("more than one word")
-    return Secret(text)
+        raise ValueError("is larger than a token can be")
+    return secret_in(content)
 
 
 def jwt_expiry_s(token: str) -> float | None:

@@ -964,7 +964,7 @@ async def test_the_token_file_is_read_at_each_dial(token_file: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "no such file or directory"), (b"", "empty"), (b" \n", "empty"), (b"two words", "more than one word"), (b"\xff\xfe", "not text")],
+    [(None, "no such file or directory"), (b"", "is empty"), (b" \n", "is empty"), (b"two words", "holds more than one word"), (b"\xff\xfe", "is not UTF-8 text")],
 )
 @on_both_loops()
 async def test_a_token_that_cannot_be_used(content: bytes | None, words: str, token_file: Path) -> None:
@@ -983,18 +983,18 @@ async def test_a_token_that_cannot_be_used(content: bytes | None, words: str, to
 async def test_a_changed_token_file_is_told(token_file: Path) -> None:
     """The beat of each second tells the session at the first look and at each new content, with a JWT's expiry; not otherwise."""
     async with rig(token_file) as r:
-        beat = r.connection.watch.beat
-        beat(0.0)
-        beat(1.0)
+        look = r.connection.watch.look
+        look()
+        look()
         jwt = "eyJhbGciOiJub25lIn0.eyJleHAiOjE4MDAwMDAwMDB9.c2ln"
         put(token_file, jwt)
-        beat(2.0)
+        look()
         os.unlink(token_file)
-        beat(3.0)
-        beat(4.0)
+        look()
+        look()
         put(token_file, jwt)
-        beat(5.0)
-        beat(6.0)
+        look()
+        look()
     assert [("credentials", None), ("credentials", 1_800_000_000.0), ("credentials", 1_800_000_000.0)] == r.session.told
 
 

@@ -655,7 +655,7 @@ def test_a_secret_is_read_anew_and_trimmed(tmp_path: Path) -> None:
         (b"", "is empty"),
         (b" \n\t", "is empty"),
         (b"hunter2\xff", "is not UTF-8 text"),
-        (b"hunter2\nhunter3", "holds more than one line or a control character"),
+        (b"hunter2\nhunter3", "holds more than one word"),
         (b"x" * (64 * 1024 + 1), "is larger than 65536 bytes"),
     ],
 )

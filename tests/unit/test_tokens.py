@@ -60,13 +60,13 @@ def test_token_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "empty"),
-        (b" \n\t", "empty"),
-        (b"a b", "more than one word"),
-        (b"a\nb", "more than one word"),
-        (b"a\x00b", "more than one word"),
-        (b"\xff", "not text"),
-        (b"x" * (MAX_TOKEN_BYTES + 1), "larger than a token can be"),
+        (b"", "is empty"),
+        (b" \n\t", "is empty"),
+        (b"a b", "holds more than one word"),
+        (b"a\nb", "holds more than one word"),
+        (b"a\x00b", "holds more than one word"),
+        (b"\xff", "is not UTF-8 text"),
+        (b"x" * (MAX_TOKEN_BYTES + 1), "is larger than a token can be"),
     ],
 )
 def test_contents_that_are_no_token(content: bytes, words: str, tmp_path: Path) -> None:
@@ -123,27 +123,27 @@ def test_the_watch_tells_each_new_content_once(tmp_path: Path) -> None:
     told: list[float | None] = []
     path = tmp_path / "token"
     watch = TokenWatch(TokenFiles({"connection": path}), "connection", told.append)
-    watch.beat(0.0)
+    watch.look()
     assert [None] == told
     path.write_text("at_live_1")
-    watch.beat(1.0)
+    watch.look()
     assert 2 == len(told)
     stamps = path.stat()
     path.write_text("at_live_2")
     os.utime(path, ns=(stamps.st_atime_ns, stamps.st_mtime_ns))
-    watch.beat(2.0)
+    watch.look()
     assert 3 == len(told)
     path.touch()
-    watch.beat(3.0)
+    watch.look()
     assert 3 == len(told)
     path.write_text(jwt({"exp": 1_900_000_000}))
-    watch.beat(4.0)
+    watch.look()
     assert 1_900_000_000.0 == told[-1]
     path.unlink()
-    watch.beat(5.0)
+    watch.look()
     assert 4 == len(told)
     path.write_text(jwt({"exp": 1_900_000_000}))
-    watch.beat(6.0)
+    watch.look()
     assert 5 == len(told)
 
 
@@ -151,8 +151,8 @@ def test_a_connection_without_a_token_file_is_told_once() -> None:
     """Nothing is configured: no expiry, and nothing to watch."""
     told: list[float | None] = []
     watch = TokenWatch(TokenFiles({}), "connection", told.append)
-    watch.beat(0.0)
-    watch.beat(1.0)
+    watch.look()
+    watch.look()
     assert [None] == told
 
 
