@@ -216,7 +216,7 @@ class App:
             self._health.call(self._monitor.look)
 
     def snapshot(self) -> Snapshot:
-        """Everything at this moment; raw conditions are looked at afresh, so that probes and gate answer what holds now."""
+        """Everything at this moment; raw conditions are looked at afresh, so that probes and gate answer what holds now; what that look finds new is told."""
         if self._monitor is None:
             raise RuntimeError("not started")
         at = self._moment()

@@ -33,6 +33,9 @@ Faults = Iterator[tuple[str, str]]
 SHORTEST_CANARY_S = 30.0
 """A canary is a write that others may see and pay for."""
 
+SHORTEST_QUESTION_S = 0.1
+"""More pings or tip checks than this would be a load of their own."""
+
 
 class Tls(Block, frozen=True, kw_only=True):
     """How the server's certificate is checked, and which one is shown to it."""
@@ -51,10 +54,15 @@ class Tls(Block, frozen=True, kw_only=True):
                 yield key, f"needs {other} beside it"
 
 
+Often = Annotated[
+    float, Rule("a duration such as 15s", values.duration_between(SHORTEST_QUESTION_S, or_more=True), written=Written.ANY)
+]
+
+
 class Heartbeat(Block, frozen=True, kw_only=True):
     """Our pings."""
 
-    interval_s: Seconds = field(default=15.0, name="interval")
+    interval_s: Often = field(default=15.0, name="interval")
     timeout_s: Seconds = field(default=10.0, name="timeout")
 
 
@@ -87,7 +95,7 @@ class Resync(Block, frozen=True, kw_only=True):
 class Verify(Block, frozen=True, kw_only=True):
     """The tip check: asking the server for its newest number."""
 
-    interval_s: Seconds = field(default=60.0, name="interval")
+    interval_s: Often = field(default=60.0, name="interval")
     grace_s: SecondsOrZero = field(default=2.0, name="grace")
 
 

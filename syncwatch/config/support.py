@@ -18,7 +18,7 @@ Refusals = Iterator[tuple[str, str]]
 
 YET = f"in syncwatch {__version__} yet"
 RELOADS_S = (Config().auto_reload_s, 0.0)
-"""The default asks for nothing, and 0s asks for what this version does: SIGHUP and POST /-/reload only."""
+"""The default asks for nothing, and 0s asks for less: this version does not reload at all, SIGHUP only says so and POST /-/reload answers 501."""
 
 
 def unsupported(config: Config) -> list[Mistake]:

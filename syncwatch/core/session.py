@@ -978,7 +978,6 @@ class Session:
             continuity=self._draw_ledger(),
             canary=None if self.canary is None else self.canary.snapshot(),
             lifetime=LifetimeSnapshot(**msgspec.structs.asdict(totals)),
-            conditions=(),
             settled_once=self._settled_once,
         )
 

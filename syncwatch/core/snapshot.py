@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from syncwatch.core.health import Condition, HealthSnapshot
+from syncwatch.core.health import HealthSnapshot
 from syncwatch.core.histogram import HistogramSnapshot
 from syncwatch.core.states import (
     Anomaly,
@@ -162,7 +162,6 @@ class ConnectionSnapshot(msgspec.Struct, frozen=True):
     continuity: ContinuitySnapshot | None  # None where the protocol does not number
     canary: CanarySnapshot | None  # None when not configured
     lifetime: LifetimeSnapshot
-    conditions: tuple[Condition, ...]
     settled_once: bool  # the first sync is done
 
 

@@ -257,7 +257,7 @@ GLOSSARY: tuple[Words, ...] = (
         AttemptFailure.UNREACHABLE: "no way to the host: no route, network down, not permitted",
         AttemptFailure.TLS: "the TLS handshake or the certificate check failed",
         AttemptFailure.TIMEOUT: "the handshake took too long",
-        AttemptFailure.UNAUTHORIZED: "HTTP 401: the token was refused",
+        AttemptFailure.UNAUTHORIZED: "HTTP 401: the token was refused; or its file cannot be used, and then nobody was asked",
         AttemptFailure.FORBIDDEN: "HTTP 403: the token may not do this",
         AttemptFailure.RATE_LIMITED: "HTTP 429: too many clients or attempts",
         AttemptFailure.REJECTED: "any other HTTP answer than the upgrade",

@@ -213,7 +213,6 @@ def connection(**changes: Any) -> ConnectionSnapshot:
         continuity=continuity(),
         canary=canary(),
         lifetime=lifetime(),
-        conditions=(),
         settled_once=True,
     )
     return msgspec.structs.replace(default, **changes)
@@ -277,7 +276,6 @@ def fresh_connection(**changes: Any) -> ConnectionSnapshot:
         ),
         canary=None,
         lifetime=LifetimeSnapshot(WALL_S, 0, 0, 0, 0, 0, 0, 0, 0),
-        conditions=(),
         settled_once=False,
     )
     return msgspec.structs.replace(default, **changes)
