@@ -23,7 +23,7 @@ bench: setup  ## ratios against peers, in one run
 	$(BIN)/python -m tests.benchmarks
 
 simulate: setup  ## the long form: 100,000 schedules
-	$(BIN)/python -m tests.simulation
+	$(BIN)/python -m tests.simulation --count 100000
 
 generate: setup  ## write out what is generated: dashboards, the metric reference, the state diagram
 	$(BIN)/python -m dashboards.build
