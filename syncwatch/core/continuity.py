@@ -353,7 +353,8 @@ class Continuity:
         elif self.confirmed.discard(number):
             self.recovered += 1
             self._chain_recovered += 1
-            self._missing_changed(now)
+            if not self.missing:
+                self.missing_since_s = None
             new = False
         else:
             healed = True
@@ -684,7 +685,8 @@ class Continuity:
         self._old_missing = 0
         self.top = known
         self._absorb()
-        self._missing_changed(now)
+        if not self.confirmed or self.confirmed.low > current:
+            self.missing_since_s = None  # answered: by the server's own word what is still missing does not exist yet
         return self.unaccounted - unaccounted_before, self.lost - lost_before
 
     def _admit_suspects(self, current: int) -> None:

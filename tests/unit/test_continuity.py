@@ -211,3 +211,14 @@ def test_first_word_may_be_the_servers_number() -> None:
     """A tip check without any number seen asks for nothing and starts where the server stands."""
     ledger = Ledger().feed(f"R({2**53 - 1}) A({2**53 - 1},41,0,no) 42 43")
     assert (43, (0, 0, 0, 0, 0)) == (ledger.continuity.cursor, ledger.numbers())
+
+
+def test_a_false_number_does_not_hold_the_gap_open() -> None:
+    """Holes above the server's own number stay missing, for counters never fall, but the gap was answered: there is nothing to wait for."""
+    ledger = Ledger().feed("1 2 3 5000 +2s")
+    assert (4996, 4996) == (ledger.continuity.missed, ledger.continuity.missing)
+    assert ledger.continuity.missing_since_s is not None
+    ledger.feed("R(2) 3 A(2,3,1,no)")
+    assert (4996, None) == (ledger.continuity.missing, ledger.continuity.missing_since_s)
+    ledger.feed("4 5")
+    assert (2, 4994, None) == (ledger.continuity.recovered, ledger.continuity.missing, ledger.continuity.missing_since_s)
