@@ -164,10 +164,9 @@ def _from_queue(queue: Any, buffer: deque[Any]) -> Take:
     read = queue.read
 
     async def take() -> list[Message]:
-        batch = [await read()]
-        while buffer and len(batch) < BATCH:
-            batch.append(await read())  # does not wait: it pops, and wakes the parser when there is room again
-        return batch
+        first = await read()
+        # None of the others waits: it pops, and wakes the parser when there is room again.
+        return [first, *[await read() for _ in range(min(len(buffer), BATCH - 1))]]
 
     return take
 
