@@ -12,8 +12,8 @@ from collections import deque
 
 import msgspec
 
-from syncwatch.core.histogram import SLOW_S, Histogram
-from syncwatch.core.identity import NUMBERS, Identities, Numbers
+from syncwatch.core.identity import NUMBERS, Numbers
+from syncwatch.core.ledger import Ledger, Settled
 from syncwatch.core.ranges import Ranges
 from syncwatch.core.states import Claim, GapCause, Origin, Verdict
 from syncwatch.core.window import FIRST, MAX_FRAMES, NEW, SHIFT, Window
@@ -22,22 +22,6 @@ from syncwatch.core.wire import MAX_NUMBER, Ack, Event
 MAX_RANGES = 1024
 NEIGHBOURS_S = 1.0  # stamps of neighbours may be apart by the time between an id and its push
 SINCE_BIAS_S = 2.0  # one second defeats whole-second rows with a strict comparison, one more covers insert-after-id
-
-
-class Settled(msgspec.Struct, frozen=True):
-    """How a chain of rounds ended, for whoever wants to tell it."""
-
-    claim: Claim
-    verdict: Verdict
-    replayed: int
-    gap_detected: bool
-    recovered: int
-    lost: int
-    unaccounted: int
-    current: int | None
-    after: int
-    duration_s: float
-    needed_help: bool  # the replay brought numbers, or holes remained: the live path had not delivered them
 
 
 class Owed(msgspec.Struct, frozen=True):
@@ -55,31 +39,25 @@ class Overtaken(msgspec.Struct):
     at_s: float
 
 
-class Continuity:
+class Continuity(Ledger):
     """Two ledgers side by side: identities (first copies, duplicates, origins) and numbers (missed and what became of them)."""
 
     def __init__(self, hole_grace_s: float = 2.0, max_jump: int = 100_000, page_limit: int | None = None) -> None:
+        super().__init__()
         self.hole_grace_s = hole_grace_s
         self.max_jump = max_jump
         self._page_limit = page_limit
-        self.identities = Identities()
         self.numbers = Numbers()
         # epoch and position
-        self.epoch = 1
-        self.epoch_told = 1  # the last epoch that the caller has spoken of
-        self.cursor: int | None = None
         self.top = 0  # the highest number known to exist: seen, or said by an acknowledgement
         self.seen_top = 0  # the highest number seen
         self.above = Ranges()  # seen above the cursor
-        self.attempt = 0
         self.proven = True  # a fresh session has no earlier epoch to confuse its first connection with
         self.needs_full = False
-        self.window: Window | None = None
         self._lanes: dict[str, tuple[int, int]] = {}
         self._suspects = Ranges()  # numbers too far above everything known: parked until an acknowledgement reaches them
         self._parked: dict[int, Event] = {}  # their events
         self._inherited_top = 0  # the highest number that earlier connections brought
-        self.urgent = False  # a hole, a suspect or a new epoch appeared: the caller must look at its timers, and clears this
         self._anchor: int | None = None  # the cursor when its epoch was last proven
         self._no_overlap_at: int | None = None
         self._stepped_over: int | None = None
@@ -93,7 +71,6 @@ class Continuity:
         self.confirmed = Ranges()
         self._old_missing = 0  # confirmed holes of epochs that ended; given up with the next settlement
         self._given_up = Ranges()
-        self.missing_since_s: float | None = None
         self._unnumbered_firsts = 0
         # a chain of rounds
         self._chain_at_s = 0.0
@@ -106,28 +83,6 @@ class Continuity:
         self._chain_epoch = 1
         self._page_since_s: float | None = None
         self._page_stuck = False
-        # counters
-        self.received: dict[Origin, int] = dict.fromkeys((Origin.LIVE, Origin.RING, Origin.STORE), 0)
-        self.live = 0  # kept apart from `received` for speed
-        self.duplicates = 0
-        self.out_of_order = 0
-        self.gaps = dict.fromkeys(GapCause, 0)
-        self.missed = 0
-        self.restored = 0  # of those, brought from an earlier process, which has counted them in the lifetime totals
-        self.recovered = 0
-        self.lost = 0
-        self.unaccounted = 0
-        self.late = 0
-        self.resets = 0
-        self.resyncs: dict[tuple[Claim, Verdict], int] = {}
-        self.resync_duration = Histogram(SLOW_S)
-        self.replayed = 0
-        self.bad_sequence = 0
-        self.implausible_jumps = 0
-        self.ack_early = 0
-        self.ack_unsolicited = 0
-        self.replay_short = 0
-        self.forgotten_ranges = 0
 
     # ------------------------------------------------------------------ what is known
 

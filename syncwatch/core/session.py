@@ -6,16 +6,12 @@ perform the returned effects in order; give every input its attempt. Input that 
 
 from __future__ import annotations
 
-import enum
 import math
-from typing import Protocol as Interface
 
 import msgspec
 
 from syncwatch.core.attempts import CREDENTIALS, Attempts
-from syncwatch.core.backoff import Backoff
 from syncwatch.core.canary import Canary, Fate
-from syncwatch.core.continuity import Continuity, Settled
 from syncwatch.core.effects import (
     Answer,
     Close,
@@ -32,18 +28,18 @@ from syncwatch.core.effects import (
 from syncwatch.core.health import Component, Condition, Reason
 from syncwatch.core.heartbeat import Heartbeat
 from syncwatch.core.histogram import SLOW_S, Histogram
-from syncwatch.core.resume import ResumePoint, Totals, capture, restore
-from syncwatch.core.snapshot import ConnectionSnapshot, ContinuitySnapshot, LifetimeSnapshot, Moment
+from syncwatch.core.ledger import Ledger
+from syncwatch.core.recovery import Entropy, Recovery, SessionSettings
+from syncwatch.core.resume import ResumePoint, Totals
+from syncwatch.core.resync import Resync
+from syncwatch.core.snapshot import ConnectionSnapshot, LifetimeSnapshot, Moment
 from syncwatch.core.states import (
     ESTABLISHED,
     Anomaly,
     AttemptFailure,
-    Claim,
     Direction,
     Disconnect,
-    Origin,
     State,
-    Verdict,
 )
 from syncwatch.core.timeline import Timeline
 from syncwatch.core.verification import Verification
@@ -58,13 +54,12 @@ from syncwatch.core.wire import (
     Ready,
     Reply,
     Said,
-    Settle,
     Wire,
 )
 
-RESYNC_PATIENCE = 6.0  # an unanswered round ends after so many ack timeouts, however much live traffic there is
+__all__ = ["Entropy", "Session", "SessionSettings"]
+
 ANOMALY_NOTICE_S = 10.0  # each kind of anomaly is told at most this often; the counter has them all
-UNANSWERED_LIMIT = 2
 CONNECTION_REASONS = (
     Reason.FAILED,
     Reason.UNAUTHORIZED,
@@ -88,44 +83,6 @@ _OTHER_WORDS = frozenset({Ack, Control, Invalid, Pong, Ready, Reply})
 _NOTHING: tuple[Effect, ...] = ()
 
 
-class SessionSettings(msgspec.Struct, frozen=True):
-    """Everything a connection may be told; seconds."""
-
-    connect_timeout_s: float = 10.0
-    heartbeat_interval_s: float = 15.0
-    heartbeat_timeout_s: float = 10.0
-    backoff: Backoff = Backoff()
-    stable_after_s: float = 30.0
-    breaker: int = 30
-    breaker_retry_s: float = 60.0
-    ack_timeout_s: float = 10.0
-    hole_grace_s: float = 2.0
-    max_jump: int = 100_000
-    resume_max_age_s: float = 3600.0
-    spread_s: float = 5.0
-    verify_interval_s: float = 60.0
-    verify_grace_s: float = 2.0
-    unanswered_retry_s: float = 300.0
-    stale_after_s: float | None = None
-    incident_hold_s: float = 600.0
-
-
-class Entropy(Interface):
-    """Randomness as an argument; random.Random fits."""
-
-    def random(self) -> float: ...
-    def getrandbits(self, k: int, /) -> int: ...
-
-
-class Round(enum.Enum):
-    """Why a resync was asked for."""
-
-    RESUME = "resume"
-    HOLE = "hole"
-    TIP = "tip"
-    BEHIND = "behind"
-
-
 class Session:
     """The machine of one configured connection."""
 
@@ -146,12 +103,13 @@ class Session:
         self.canary = canary
         self.deadline = math.inf
         self.version = 0
-        self.ledger = Continuity(settings.hole_grace_s, settings.max_jump, protocol.page_limit)
         self.timeline = Timeline()
         self.heartbeat = Heartbeat(settings.heartbeat_interval_s, settings.heartbeat_timeout_s)
         self.attempts = Attempts(settings.backoff, settings.breaker, settings.breaker_retry_s, settings.spread_s)
         self.verification = Verification(settings.verify_interval_s, settings.verify_grace_s)
-        self._entropy = entropy
+        self.entropy = entropy
+        self.recovery: Recovery = Resync(self)
+        self.ledger: Ledger = self.recovery.ledger
         self._resume = resume
         self._totals = Totals(since_wall_s=0.0) if resume is None else resume.totals
         self._out: list[Effect] = []
@@ -165,19 +123,12 @@ class Session:
         self._ready = False
         self._stable_at_s = math.inf
         self._stable = False
-        # resync
-        self._round = Round.RESUME
-        self._ask_at_s = math.inf
-        self._asked_s = -math.inf
-        self._unanswered = 0
         self._settled_once = False
-        self._poison: tuple[int | None, int] = (None, 0)
         # what happened, for conditions and snapshots
         self._started: Moment | None = None
         self._established: Moment | None = None
         self._last_failure: str | None = None
         self._half_open: tuple[Direction, float] | None = None
-        self._unanswered_since_s = 0.0
         self._incidents: dict[Reason, tuple[float, float]] = {}  # since, last
         self._token_expiry_s: float | None = None
         self._clock_offset_s: float | None = None
@@ -195,7 +146,6 @@ class Session:
         self._sent_bytes = 0
         self._malformed = 0
         self._oversized = 0
-        self._ack_missing = 0
         self._frame_s: float | None = None
         self._frame_wall_s = 0.0
         self._event_s: float | None = None
@@ -208,6 +158,11 @@ class Session:
     def state(self) -> State:
         """Where the connection stands."""
         return self.timeline.state
+
+    @property
+    def wire(self) -> Wire | None:
+        """The codec's state of the present attempt."""
+        return self._wire
 
     @property
     def component(self) -> Component:
@@ -261,7 +216,7 @@ class Session:
         self._started = self._moment(now)
         self.verification.begin(now)
         self._restore(now)
-        self._move(now, State.CONNECTING, "start")
+        self.move(now, State.CONNECTING, "start")
         self._dial(now)
         return self._done(now)
 
@@ -278,7 +233,6 @@ class Session:
     def configure(self, now: float, settings: SessionSettings) -> Effects:
         """New settings for a connection that stays."""
         self.settings = settings
-        self.ledger.hole_grace_s, self.ledger.max_jump = settings.hole_grace_s, settings.max_jump
         self.heartbeat.interval_s, self.heartbeat.timeout_s = settings.heartbeat_interval_s, settings.heartbeat_timeout_s
         attempts, verification = self.attempts, self.verification
         attempts.backoff, attempts.breaker = settings.backoff, settings.breaker
@@ -286,6 +240,7 @@ class Session:
         verification.interval_s, verification.grace_s = settings.verify_interval_s, settings.verify_grace_s
         self.heartbeat.hasten(now)
         verification.hasten(now)
+        self.recovery.configure(now)
         return self._done(now)
 
     def opened(self, now: float, attempt: int, handshake: Handshake) -> Effects:
@@ -296,8 +251,8 @@ class Session:
         self._established = self._moment(now)
         self.attempts.upgraded(now, handshake)
         if handshake.server_date_s is not None:
-            self.ledger.server_date(handshake.server_date_s)
-        wire = self._wire = self.protocol.wire(self._entropy.getrandbits(256))
+            self.recovery.server_date(handshake.server_date_s)
+        wire = self._wire = self.protocol.wire(self.entropy.getrandbits(256))
         for said in wire.opened():
             self._heard(now, said)
             if wire is not self._wire:
@@ -325,14 +280,8 @@ class Session:
             first = ledger.event(now, event)
             if first:  # what our own questions bring again is no sign of life
                 self._event_s, self._event_wall_s = now, wall_s
-            window = ledger.window
-            if window is not None:
-                if window.ack is None:
-                    window.last_frame_s = now
-                else:
-                    if event.number is None or event.number <= window.ack.current:
-                        window.last_frame_s = now  # only what may belong to the claimed replay prolongs the wait for it
-                    self._settled(now, ledger.complete_early(now))
+            if ledger.window is not None:
+                self.recovery.heard(now, event)
             elif first:
                 if self._latency is not None and self._clock_offset_s is not None and event.time_s is not None and not event.replayed:
                     self._latency.observe(wall_s + self._clock_offset_s - event.time_s)
@@ -340,10 +289,10 @@ class Session:
                     self.verification.live(now)
                     ledger.urgent = True
             # A further copy inside a round is what we asked for: the overlap. Only a live one says that the server doubled it.
-            if self.canary is not None and self.canary.waiting and (first or window is None):
+            if self.canary is not None and self.canary.waiting and (first or ledger.window is None):
                 self._search_canary(now, data)
             if event.bad_number:
-                self._anomaly(now, Anomaly.BAD_SEQUENCE, "agent_seq is no integer from 1 to 2^53-1")
+                self.anomaly(now, Anomaly.BAD_SEQUENCE, "agent_seq is no integer from 1 to 2^53-1")
         if self._out or ledger.urgent:
             ledger.urgent = False
             return self._done(now)
@@ -366,13 +315,13 @@ class Session:
             return _NOTHING
         if oversized:
             self._oversized += 1
-            self._anomaly(now, Anomaly.OVERSIZED, detail)
+            self.anomaly(now, Anomaly.OVERSIZED, detail)
         if not self._ready:
             self._attempt_failed(now, AttemptFailure.PROTOCOL, detail or f"closed with {code} during the handshake", None)
         else:
             self._disconnected(now, reason, code, detail)
         if oversized:
-            self._step_over_poison(now)
+            self.recovery.oversized(now)
         return self._done(now)
 
     def polled(self, now: float, poll_id: int, answer: Answer | Refused) -> Effects:
@@ -383,7 +332,7 @@ class Session:
             if self.canary.clock_offset_s is not None:
                 self._clock_offset(self.canary.clock_offset_s)
             if self.canary.failed > failed:
-                self._notify(now, Notice.CANARY, result="failed", detail=self.canary.failure)
+                self.notify(now, Notice.CANARY, result="failed", detail=self.canary.failure)
         return self._done(now)
 
     def tick(self, now: float) -> Effects:
@@ -408,7 +357,7 @@ class Session:
             self._out.append(Close(self.attempts.number, 1000, "going away"))
         self._let_go(now)
         self.attempts.retry_at_s = math.inf
-        self._move(now, State.CLOSED, "stop")
+        self.move(now, State.CLOSED, "stop")
         return self._done(now)
 
     # ------------------------------------------------------------------ handshakes
@@ -419,14 +368,14 @@ class Session:
             return
         age_s = now + self._wall_offset - point.saved_wall_s
         if point.upstream != self.upstream:
-            self._notify(now, Notice.RESUMED, detail="the state file is about another upstream: starting fresh")
+            self.notify(now, Notice.RESUMED, detail="the state file is about another upstream: starting fresh")
         elif not point.plausible():
-            self._notify(now, Notice.RESUMED, detail="the resume point contradicts itself: starting fresh")
+            self.notify(now, Notice.RESUMED, detail="the resume point contradicts itself: starting fresh")
         elif abs(age_s) > self.settings.resume_max_age_s:
-            self._notify(now, Notice.RESUMED, detail=f"the resume point is {age_s:.0f} s old: starting fresh", age_s=age_s)
+            self.notify(now, Notice.RESUMED, detail=f"the resume point is {age_s:.0f} s old: starting fresh", age_s=age_s)
         else:
-            restore(self.ledger, point, now)
-            self._notify(now, Notice.RESUMED, cursor=point.cursor, epoch=point.epoch, age_s=age_s)
+            self.recovery.restore(now, point)
+            self.notify(now, Notice.RESUMED, cursor=point.cursor, epoch=point.epoch, age_s=age_s)
 
     def _dial(self, now: float) -> None:
         attempt = self.attempts.dial(now)
@@ -442,29 +391,23 @@ class Session:
     def _attempt_failed(self, now: float, reason: AttemptFailure, detail: str, retry_after_s: float | None) -> None:
         self._let_go(now)
         self.attempts.failed(now, reason, retry_after_s)
-        delay_s = self.attempts.schedule(now, self._entropy.random(), slowly=self.state is State.FAILED)
+        delay_s = self.attempts.schedule(now, self.entropy.random(), slowly=self.state is State.FAILED)
         if self._changed_credentials and reason in CREDENTIALS:
             delay_s, self.attempts.retry_at_s = 0.0, now
         self._last_failure = f"{reason}: {detail}" if detail else str(reason)
-        self._notify(now, Notice.ATTEMPT_FAILED, reason=reason, detail=detail, retry_in_s=delay_s)
+        self.notify(now, Notice.ATTEMPT_FAILED, reason=reason, detail=detail, retry_in_s=delay_s)
         if self.attempts.breaker_open:
-            self._move(now, State.FAILED, str(reason))
+            self.move(now, State.FAILED, str(reason))
         elif self.state is State.CONNECTING:
-            self._move(now, State.RECONNECTING, str(reason))
+            self.move(now, State.RECONNECTING, str(reason))
 
     def _let_go(self, now: float) -> None:
         """Nothing of the present attempt is expected any more."""
         self._dialling = self._ready = self._stable = False
-        self._dial_deadline_s = self._stable_at_s = self._ask_at_s = math.inf
+        self._dial_deadline_s = self._stable_at_s = math.inf
         self._wire = None
         self._established = None
-        tip = self.ledger.window is not None and self._round is Round.TIP
-        if self.ledger.attempt == self.attempts.number:
-            settled = self.ledger.closed(now)
-            if settled is not None:
-                self._told_settled(now, settled)
-        if tip:
-            self.verification.unanswered()
+        self.recovery.left(now)
         self.heartbeat.closed()
         self.verification.closed()
         if self.canary is not None:
@@ -478,33 +421,20 @@ class Session:
         self._dial_deadline_s = math.inf
         handshake_s = self.attempts.ready(now)
         self._last_failure = None
-        self._notify(now, Notice.ESTABLISHED, handshake_s=handshake_s, attempt=self.attempts.number)
+        self.notify(now, Notice.ESTABLISHED, handshake_s=handshake_s, attempt=self.attempts.number)
         self.heartbeat.opened(now)
-        self.ledger.opened(self.attempts.number)
-        if self.ledger.cursor is None or self.protocol.traits.settle is not Settle.ACK:
-            self._caught_up(now, "ready, nothing to resume")
-            return
-        self._round = Round.RESUME
-        if self._given_up_asking:
-            self._ask_at_s = now + self.settings.spread_s * self._entropy.random()  # once per connection: it may have missed something
-            self._caught_up(now, "ready; resync requests are not answered")
-            return
-        self._move(now, State.RESYNCING, "ready")
-        if self.ledger.needs_full:
-            self._ask_at_s = now + self.settings.spread_s * self._entropy.random()
-        else:
-            self._ask(now)
+        self.recovery.ready(now, self.attempts.number)
 
-    def _caught_up(self, now: float, reason: str) -> None:
+    def caught_up(self, now: float, reason: str) -> None:
         if self.state is not State.OPEN:
-            self._move(now, State.OPEN, reason)
+            self.move(now, State.OPEN, reason)
         self._settled_once = True
         if not self._stable and self._stable_at_s == math.inf:
             self._stable_at_s = now + self.settings.stable_after_s
         if self.verification.due_s == math.inf:
             self.verification.opened(now, soon=self.ledger.cursor is None)
         if self.canary is not None:
-            self.canary.opened(now, self._entropy.random())
+            self.canary.opened(now, self.entropy.random())
 
     def _disconnected(self, now: float, reason: Disconnect, code: int | None, detail: str) -> None:
         """An established connection ended; the next attempt is scheduled."""
@@ -513,43 +443,21 @@ class Session:
         self.attempts.disconnected(reason, code)
         if not stable:
             self.attempts.consecutive += 1
-        spread = self._entropy.random() if stable else None
-        delay_s = self.attempts.schedule(now, self._entropy.random(), spread)
+        spread = self.entropy.random() if stable else None
+        delay_s = self.attempts.schedule(now, self.entropy.random(), spread)
         self._last_failure = f"{reason}: {detail}" if detail else str(reason)
-        self._notify(now, Notice.DISCONNECTED, reason=reason, code=code, detail=detail, retry_in_s=delay_s)
-        self._move(now, State.RECONNECTING, str(reason))
+        self.notify(now, Notice.DISCONNECTED, reason=reason, code=code, detail=detail, retry_in_s=delay_s)
+        self.move(now, State.RECONNECTING, str(reason))
         if self.attempts.breaker_open:
-            self._move(now, State.FAILED, "breaker")
+            self.move(now, State.FAILED, "breaker")
 
-    def _drop(self, now: float, reason: Disconnect, detail: str) -> None:
+    def drop(self, now: float, reason: Disconnect, detail: str) -> None:
         """End the connection from our side; the session moves on without waiting."""
         self._out.append(Close(self.attempts.number, 1000, detail))
         if self._ready:
             self._disconnected(now, reason, None, detail)
         else:
             self._attempt_failed(now, AttemptFailure.PROTOCOL, detail, None)
-
-    def _step_over_poison(self, now: float) -> None:
-        """A frame that was refused twice behind the same number for its size is stepped over; else it would end every connection."""
-        ledger = self.ledger
-        if ledger.cursor is None:
-            return
-        place = ledger.cursor if ledger.last_of_round is None else ledger.last_of_round
-        before, refused = self._poison
-        refused = refused + 1 if place == before else 1
-        self._poison = (place, refused)
-        if refused < 2:
-            return
-        if place != ledger.cursor and refused == 2:
-            ledger.ask_without_rows()  # behind a gap it may be a row of the database; then nothing numbered is poisoned
-            return
-        lost, unaccounted = ledger.lost, ledger.unaccounted
-        if place == ledger.cursor:
-            ledger.step_over(now)
-        else:
-            ledger.step_over_in_round(now, place + 1)
-        self._poison = (None, 0)
-        self._lost(now, ledger.lost - lost, ledger.unaccounted - unaccounted)
 
     # ------------------------------------------------------------------ words
 
@@ -561,13 +469,14 @@ class Session:
             self._pongs += 1
             if self.heartbeat.answered(now, now + self._wall_offset, said.token):
                 self._half_open = None
+                self.recovery.answered(now)
             if said.server_time_s is not None:
                 self._clock_offset(said.server_time_s - (now + self._wall_offset))
         elif isinstance(said, Ack):
             self._controls += 1
-            self._acknowledged(now, said)
+            self.recovery.acknowledged(now, said)
         elif isinstance(said, Reply):
-            self._send(said.data, said.kind)
+            self.send(said.data, said.kind)
         elif isinstance(said, Ready):
             self._is_ready(now)
         elif isinstance(said, Control):
@@ -575,102 +484,17 @@ class Session:
         elif isinstance(said, Invalid):
             self._invalid += 1
             self._malformed += 1
-            self._anomaly(now, Anomaly.MALFORMED, said.reason)
+            self.anomaly(now, Anomaly.MALFORMED, said.reason)
             if said.fatal:
-                self._drop(now, Disconnect.PROTOCOL_ERROR, said.reason)
+                self.drop(now, Disconnect.PROTOCOL_ERROR, said.reason)
 
-    def _acknowledged(self, now: float, ack: Ack) -> None:
-        ledger = self.ledger
-        early, unsolicited = ledger.ack_early, ledger.ack_unsolicited
-        self._settled(now, ledger.acknowledged(now, ack))
-        if ledger.ack_early > early:
-            self._anomaly(now, Anomaly.ACK_EARLY, f"{ack.replayed} frames claimed")
-        if ledger.ack_unsolicited > unsolicited:
-            self._anomaly(now, Anomaly.ACK_UNSOLICITED, f"after {ack.after}, current {ack.current}")
-        ledger.urgent = True
+    def loss(self, now: float) -> None:
+        """Events are gone, or may be."""
+        self._last_loss = self._moment(now)
 
-    # ------------------------------------------------------------------ asking and settling
-
-    def _ask(self, now: float) -> None:
-        """Send a resync request."""
-        assert self._wire is not None
-        self._ask_at_s, self._asked_s = math.inf, now
-        after, since_s = self.ledger.request(now)
-        self._send(self._wire.resync(after, since_s), FrameKind.RESYNC)
-
-    def _settled(self, now: float, settled: Settled | None) -> None:
-        """A round was answered in full; or it was answered and the next page of the same chain has to be asked for."""
-        if settled is None:
-            if self.ledger.wants_page:
-                self._ask(now)
-            return
-        self._unanswered = 0
-        tip = self._round is Round.TIP
-        self._told_settled(now, settled)
-        if self.ledger.needs_full:
-            if tip:
-                self.verification.checked(now, needed_help=True)
-            self._round = Round.RESUME
-            self._ask_at_s = now + self.settings.spread_s * self._entropy.random()
-            if self.state is State.OPEN:
-                self._move(now, State.RESYNCING, "the server's counter restarted")
-            return
-        if tip:
-            self.verification.checked(now, settled.needed_help)
-            if not settled.needed_help:
-                self._notify(now, Notice.VERIFICATION, result="verified", cursor=self.ledger.cursor, current=settled.current)
-        elif settled.current is not None and (self.ledger.cursor or 0) >= settled.current:
-            self.verification.settled(now)
-        self._caught_up(now, "settled")
-
-    def _told_settled(self, now: float, settled: Settled) -> None:
-        """Tell how a round ended, answered or not."""
-        quiet = self._round is Round.TIP and not settled.needed_help
-        if not quiet:
-            self._notify(
-                now,
-                Notice.RESYNCED,
-                claim=settled.claim,
-                verdict=settled.verdict,
-                replayed=settled.replayed,
-                gap_detected=settled.gap_detected,
-                recovered=settled.recovered,
-                lost=settled.lost,
-                unaccounted=settled.unaccounted,
-                cursor=self.ledger.cursor,
-                epoch=self.ledger.epoch,
-            )
-        if settled.claim is not Claim.NONE and settled.verdict is Verdict.CONTRADICTED:
-            self._incident(now, Reason.CLAIM_CONTRADICTED)
-        self._lost(now, settled.lost, settled.unaccounted)
-
-    def _lost(self, now: float, lost: int, unaccounted: int) -> None:
-        if lost or unaccounted:
-            self._last_loss = self._moment(now)
-            self._notify(now, Notice.LOST, lost=lost, unaccounted=unaccounted)
-        if lost:
-            self._incident(now, Reason.EVENTS_LOST)
-
-    def _resync_unanswered(self, now: float) -> None:
-        self._ack_missing += 1
-        self._anomaly(now, Anomaly.ACK_MISSING, "a resync request was not answered")
-        if self._unanswered == 0:
-            self._unanswered_since_s = now
-        self._unanswered += 1
-        if self._unanswered < UNANSWERED_LIMIT:
-            self._drop(now, Disconnect.RESYNC_TIMEOUT, "resync unanswered")
-            return
-        tip = self._round is Round.TIP
-        settled = self.ledger.abandon(now)
-        if settled is not None:
-            self._told_settled(now, settled)
-        if tip:
-            self.verification.unanswered()
-        self.verification.due_s = math.inf
-        self._ask_at_s = now + self.settings.unanswered_retry_s
-        if self.state is not State.OPEN:
-            self._caught_up(now, "resync unanswered")
-            self.verification.due_s = math.inf
+    def came(self, now: float) -> None:
+        """A first copy arrived by another way than the socket."""
+        self._event_s, self._event_wall_s = now, now + self._wall_offset
 
     # ------------------------------------------------------------------ timers
 
@@ -686,84 +510,26 @@ class Session:
         token = self.heartbeat.due(now, now + self._wall_offset)
         if token is not None:
             assert self._wire is not None
-            self._send(self._wire.ping(token), FrameKind.HEARTBEAT)
-        self._tick_window(now)
-        if not self._ready:
-            return
-        if self.ledger.window is None:
-            self._tick_holes(now)
+            self.send(self._wire.ping(token), FrameKind.HEARTBEAT)
+        self.recovery.tick(now)
 
     def _half_open_found(self, now: float, direction: Direction) -> None:
         self._half_open = (direction, now)
-        self._notify(now, Notice.HALF_OPEN, direction=direction)
+        self.notify(now, Notice.HALF_OPEN, direction=direction)
         if direction is Direction.SEND:
-            self._drop(now, Disconnect.SEND_TIMEOUT, "frames arrive but pings are not answered")
+            self.drop(now, Disconnect.SEND_TIMEOUT, "frames arrive but pings are not answered")
         else:
-            self._drop(now, Disconnect.HEARTBEAT_TIMEOUT, "no pong")
-
-    def _tick_window(self, now: float) -> None:
-        """An open round: the grace after an early acknowledgement, or the wait for one."""
-        window = self.ledger.window
-        if window is None:
-            return
-        if now < self._window_deadline() and not self.ledger.overflowing:
-            return
-        if window.ack is None:
-            self._resync_unanswered(now)
-            return
-        short = self.ledger.replay_short
-        self._settled(now, self.ledger.give_up_waiting(now))
-        if self.ledger.replay_short > short:
-            self._anomaly(now, Anomaly.REPLAY_SHORT, f"{self.ledger.replay_short - short} claimed frames never came")
-
-    def _window_deadline(self) -> float:
-        window = self.ledger.window
-        if window is None:
-            return math.inf
-        ack_timeout_s = self.settings.ack_timeout_s
-        wait_s = ack_timeout_s if window.ack is None else self.settings.hole_grace_s
-        return min(window.last_frame_s + wait_s, window.at_s + RESYNC_PATIENCE * ack_timeout_s)
-
-    def _tick_holes(self, now: float) -> None:
-        """No round is open: confirm holes, ask when something is missing, suspected, behind, or simply due."""
-        ledger, verification = self.ledger, self.verification
-        confirmed = ledger.confirm_due(now)
-        if confirmed:
-            self._notify(now, Notice.GAP, cause="live", first=ledger.confirmed.low, last=ledger.confirmed.high, missing=confirmed)
-            self._resync(now, Round.HOLE, "confirmed hole")
-        elif verification.ripened(now):
-            self._notify(now, Notice.VERIFICATION, result="behind", cursor=ledger.cursor, current=ledger.top)
-            if not ledger.needs_full:  # which is spread, and asks for more
-                self._resync(now, Round.BEHIND, "tip check behind")
-        elif self._ask_at_s <= now:
-            self._ask(now)
-        elif self.state is State.OPEN and (verification.due_s <= now or ledger.suspicious) and not self._given_up_asking:
-            self._round = Round.TIP
-            verification.due_s = math.inf
-            self._ask(now)
-
-    @property
-    def _given_up_asking(self) -> bool:
-        return self._unanswered >= UNANSWERED_LIMIT
-
-    def _resync(self, now: float, why: Round, reason: str) -> None:
-        self._round = why
-        if self._given_up_asking:
-            self._ask_at_s = min(self._ask_at_s, now + self.settings.unanswered_retry_s)
-            return
-        if self.state is State.OPEN:
-            self._move(now, State.RESYNCING, reason)
-        self._ask(now)
+            self.drop(now, Disconnect.HEARTBEAT_TIMEOUT, "no pong")
 
     def _tick_canary(self, now: float) -> None:
         canary = self.canary
         if canary is None:
             return
-        effects, timed_out = canary.tick(now, f"{self._entropy.getrandbits(64):016x}")
+        effects, timed_out = canary.tick(now, f"{self.entropy.getrandbits(64):016x}")
         self._out.extend(effects)
         if timed_out:
-            self._notify(now, Notice.CANARY, result="timed_out", detail=f"{timed_out} not seen within {canary.timeout_s:g} s")
-            self._incident(now, Reason.CANARY_LOST)
+            self.notify(now, Notice.CANARY, result="timed_out", detail=f"{timed_out} not seen within {canary.timeout_s:g} s")
+            self.incident(now, Reason.CANARY_LOST)
 
     def _search_canary(self, now: float, data: bytes) -> None:
         assert self.canary is not None
@@ -785,27 +551,31 @@ class Session:
         if self._latency is None:
             self._latency = Histogram(SLOW_S)
 
-    def _send(self, data: str | bytes, kind: FrameKind) -> None:
+    def emit(self, effect: Effect) -> None:
+        """Ask the shell for something."""
+        self._out.append(effect)
+
+    def send(self, data: str | bytes, kind: FrameKind) -> None:
         self._sent_frames[kind] += 1
         self._sent_bytes += len(data.encode()) if isinstance(data, str) else len(data)
         self._out.append(Send(self.attempts.number, data))
 
-    def _move(self, now: float, to: State, reason: str) -> None:
+    def move(self, now: float, to: State, reason: str) -> None:
         before = self.state
         if before is to:
             return
         self.timeline.move(now, now + self._wall_offset, to, reason)
-        self._notify(now, Notice.STATE, from_state=before, to_state=to, reason=reason)
+        self.notify(now, Notice.STATE, from_state=before, to_state=to, reason=reason)
 
-    def _notify(self, now: float, notice: Notice, **fields: Field) -> None:
+    def notify(self, now: float, notice: Notice, **fields: Field) -> None:
         self._out.append(Notify(notice, now + self._wall_offset, {"connection": self.name, **fields}))
 
-    def _anomaly(self, now: float, kind: Anomaly, detail: str) -> None:
+    def anomaly(self, now: float, kind: Anomaly, detail: str) -> None:
         if now - self._told.get(kind, -math.inf) >= ANOMALY_NOTICE_S:
             self._told[kind] = now
-            self._notify(now, Notice.ANOMALY, kind=kind, detail=detail)
+            self.notify(now, Notice.ANOMALY, kind=kind, detail=detail)
 
-    def _incident(self, now: float, reason: Reason) -> None:
+    def incident(self, now: float, reason: Reason) -> None:
         held = self._incidents.get(reason)
         since_s = held[0] if held is not None and now - held[1] < self.settings.incident_hold_s else now
         self._incidents[reason] = (since_s, now)
@@ -816,14 +586,12 @@ class Session:
         ledger = self.ledger
         if ledger.epoch_told != ledger.epoch:
             ledger.epoch_told = ledger.epoch
-            self._incident(now, Reason.EPOCH_RESET)
-            self._notify(now, Notice.RESET, epoch=ledger.epoch, detail="the server's counter restarted")
-            if ledger.window is None and self._ready and self._ask_at_s == math.inf and ledger.needs_full:
-                self._round = Round.RESUME
-                self._ask_at_s = now + self.settings.spread_s * self._entropy.random()
+            self.incident(now, Reason.EPOCH_RESET)
+            self.notify(now, Notice.RESET, epoch=ledger.epoch, detail="the server's counter restarted")
+            self.recovery.reset_found(now)
         if ledger.implausible_jumps > self._jumps_told:
             self._jumps_told = ledger.implausible_jumps
-            self._anomaly(now, Anomaly.IMPLAUSIBLE_JUMP, f"a number far above {ledger.top}")
+            self.anomaly(now, Anomaly.IMPLAUSIBLE_JUMP, f"a number far above {ledger.cursor}")
         self.deadline = self._next_deadline(now)
         if not self._out:
             return _NOTHING
@@ -832,17 +600,10 @@ class Session:
 
     def _next_deadline(self, now: float) -> float:
         deadline = self.canary.deadline if self.canary is not None and self.active else math.inf
+        deadline = min(deadline, self.recovery.deadline_always(now), self.attempts.retry_at_s, self._dial_deadline_s)
         if not self._ready:
-            return min(deadline, self.attempts.retry_at_s, self._dial_deadline_s)
-        ledger = self.ledger
-        deadline = min(deadline, self._stable_at_s, self.heartbeat.deadline)
-        if ledger.window is not None:
-            deadline = min(deadline, now if ledger.overflowing else self._window_deadline())
-        else:
-            deadline = min(deadline, ledger.next_confirm_s, self.verification.verdict_s, self._ask_at_s)
-            if self.state is State.OPEN and not self._given_up_asking:
-                deadline = min(deadline, now if ledger.suspicious else self.verification.due_s)
-        return deadline
+            return deadline
+        return min(deadline, self._stable_at_s, self.heartbeat.deadline, self.recovery.deadline(now))
 
     # ------------------------------------------------------------------ outputs
 
@@ -891,24 +652,19 @@ class Session:
             quiet_since_s = self._event_s if self._event_s is not None else self._started.now_s
             if now - quiet_since_s >= stale_s:
                 found.append(Condition(Reason.STALE, quiet_since_s + stale_s))
-        if self.ledger.missing_since_s is not None:
-            found.append(Condition(Reason.GAP_OPEN, self.ledger.missing_since_s))
-        if self._given_up_asking:
-            found.append(Condition(Reason.RESYNC_UNANSWERED, self._unanswered_since_s))
-        return found
+        return [*found, *self.recovery.conditions(now)]
 
     def resume_point(self, now: float) -> ResumePoint | None:
         """What the next process needs; None before the first wall time."""
         if self._offset_s is None:
             return None
-        return capture(self.ledger, now + self._offset_s, self.upstream, self._lifetime())
+        return self.recovery.capture(now + self._offset_s, self.upstream, self._lifetime())
 
     def _lifetime(self) -> Totals:
         before, ledger = self._totals, self.ledger
-        events = ledger.live + ledger.undecided + sum(ledger.received.values())
         return Totals(
             since_wall_s=before.since_wall_s,
-            events=before.events + events,
+            events=before.events + ledger.events,
             reconnects=before.reconnects + self.attempts.reconnects,
             missed=before.missed + ledger.missed - ledger.restored,
             recovered=before.recovered + ledger.recovered,
@@ -964,7 +720,7 @@ class Session:
                 Anomaly.BAD_SEQUENCE: ledger.bad_sequence,
                 Anomaly.IMPLAUSIBLE_JUMP: ledger.implausible_jumps,
                 Anomaly.ACK_EARLY: ledger.ack_early,
-                Anomaly.ACK_MISSING: self._ack_missing,
+                Anomaly.ACK_MISSING: self.recovery.ack_missing,
                 Anomaly.ACK_UNSOLICITED: ledger.ack_unsolicited,
                 Anomaly.REPLAY_SHORT: ledger.replay_short,
             },
@@ -975,37 +731,8 @@ class Session:
             heartbeat=self.heartbeat.snapshot(),
             clock_offset_s=self._clock_offset_s,
             event_latency=None if self._latency is None else self._latency.snapshot(),
-            continuity=self._draw_ledger(),
+            continuity=ledger.snapshot(self._last_loss),
             canary=None if self.canary is None else self.canary.snapshot(),
             lifetime=LifetimeSnapshot(**msgspec.structs.asdict(totals)),
             settled_once=self._settled_once,
-        )
-
-    def _draw_ledger(self) -> ContinuitySnapshot:
-        ledger = self.ledger
-        received = {**ledger.received, Origin.LIVE: ledger.live}
-        return ContinuitySnapshot(
-            epoch=ledger.epoch,
-            cursor=ledger.cursor,
-            events_received=received,
-            duplicates=ledger.duplicates,
-            out_of_order=ledger.out_of_order,
-            undecided=ledger.undecided,
-            gaps=dict(ledger.gaps),
-            missing=ledger.missing,
-            missed=ledger.missed,
-            recovered=ledger.recovered,
-            lost=ledger.lost,
-            unaccounted=ledger.unaccounted,
-            late=ledger.late,
-            resets=ledger.resets,
-            resyncs=dict(ledger.resyncs),
-            resync_duration=ledger.resync_duration.snapshot(),
-            replayed=ledger.replayed,
-            forgotten={
-                "identities": ledger.identities.forgotten_identities,
-                "ranges": ledger.forgotten_ranges,
-                "hashes": ledger.identities.forgotten_hashes,
-            },
-            last_loss=self._last_loss,
         )

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 
-from syncwatch.core.continuity import Continuity, Settled
+from syncwatch.core.continuity import Continuity
+from syncwatch.core.ledger import Settled
 from syncwatch.core.states import Origin
 from syncwatch.core.wire import Ack, Event
 
