@@ -21,8 +21,28 @@ def section() -> Section:
             Line(8, (Tile(12, _missed()), Tile(12, _gaps()))),
             Line(8, (Tile(8, _claims()), Tile(8, _resyncs()), Tile(8, _resync_duration()))),
             Line(8, (Tile(8, _verifications()), Tile(8, _latency()), Tile(8, _forgotten()))),
+            Line(8, (Tile(12, _audits()), Tile(12, _audit_events()))),
         ),
     )
+
+
+def _audits() -> AnyPanel:
+    about = About(
+        "Audits against the server's log",
+        "The log, read over HTTP, compared with what had arrived. Repaired: events had not arrived and were taken from the log. "
+        "Empty where the protocol has no such log.",
+        "cpm",
+    )
+    return rare_by(about, "syncwatch_audits_total", "result")
+
+
+def _audit_events() -> AnyPanel:
+    about = About(
+        "Events that the log and the WebSocket disagree about",
+        "Late: the WebSocket brought it within the grace. Missed: it never did. Invented: it brought what the log does not have.",
+        "cpm",
+    )
+    return rare_by(about, "syncwatch_audit_events_total", "verdict")
 
 
 def _received() -> AnyPanel:

@@ -95,6 +95,12 @@ class Attempts:
         """Open for long enough: past failures mean nothing any more."""
         self.consecutive = 0
 
+    def reprobe(self, now: float, delay_s: float) -> float:
+        """The feed carries on: the next attempt comes after `delay_s`, or as late as the server asked for; returns the delay."""
+        delay_s = max(delay_s, self._retry_after_s)
+        self.retry_at_s = now + delay_s
+        return delay_s
+
     def schedule(self, now: float, chance: float, spread_chance: float | None = None, slowly: bool = False) -> float:
         """Set and return the delay to the next attempt.
 

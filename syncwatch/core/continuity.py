@@ -42,6 +42,8 @@ class Overtaken(msgspec.Struct):
 class Continuity(Ledger):
     """Two ledgers side by side: identities (first copies, duplicates, origins) and numbers (missed and what became of them)."""
 
+    window: Window | None
+
     def __init__(self, hole_grace_s: float = 2.0, max_jump: int = 100_000, page_limit: int | None = None) -> None:
         super().__init__()
         self.hole_grace_s = hole_grace_s

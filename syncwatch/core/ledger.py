@@ -5,13 +5,14 @@ Law: after every input missed = recovered + lost + unaccounted + missing. Counte
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from syncwatch.core.histogram import SLOW_S, Histogram
-from syncwatch.core.identity import Identities
+from syncwatch.core.identity import Identities, Key
 from syncwatch.core.snapshot import ContinuitySnapshot, Moment
 from syncwatch.core.states import Claim, GapCause, Origin, Verdict
-from syncwatch.core.window import Window
 from syncwatch.core.wire import Event
 
 
@@ -40,7 +41,7 @@ class Ledger:
         self.epoch_told = 1  # the last epoch that the caller has spoken of
         self.cursor: int | None = None
         self.attempt = 0
-        self.window: Window | None = None  # an open replay: each event is shown to the recovery as well
+        self.window: object | None = None  # an open replay: each event is shown to the recovery as well
         self.urgent = False  # something appeared that timers hang on: the caller must look at them, and clears this
         self.missing_since_s: float | None = None
         self.received: dict[Origin, int] = dict.fromkeys(Origin, 0)
@@ -68,6 +69,10 @@ class Ledger:
     def event(self, now: float, event: Event) -> bool:
         """Account for one event from the socket; True if it is a first copy."""
         raise NotImplementedError
+
+    def restore_identities(self, keys: Iterable[Key], hashes: Iterable[str]) -> None:
+        """Know what an earlier process had seen."""
+        self.identities = Identities(keys, hashes)
 
     @property
     def missing(self) -> int:

@@ -68,6 +68,8 @@ class Line(Interface):
     @property
     def state(self) -> State: ...
     @property
+    def active(self) -> bool: ...
+    @property
     def wire(self) -> Wire | None: ...
     def emit(self, effect: Effect) -> None: ...
     def send(self, data: str | bytes, kind: FrameKind) -> None: ...
@@ -82,6 +84,9 @@ class Line(Interface):
 
     def caught_up(self, now: float, reason: str) -> None: ...
     def drop(self, now: float, reason: Disconnect, detail: str) -> None: ...
+    def redial(self, now: float, delay_s: float) -> None:
+        """No socket can be had: the next attempt comes after so long."""
+        ...
 
 
 class Pace(enum.Enum):
@@ -104,9 +109,6 @@ class Recovery:
 
     # ------------------------------------------------------------------ inputs
 
-    def begin(self, now: float) -> None:
-        """The session was started."""
-
     def configure(self, now: float) -> None:
         """The settings are new."""
 
@@ -116,6 +118,19 @@ class Recovery:
     def ready(self, now: float, attempt: int) -> None:
         """A connection is ready: ask for what was missed, or say `caught_up`."""
         self.line.caught_up(now, "ready, nothing to resume")
+
+    def stopped(self, now: float) -> None:
+        """The session was stopped on purpose."""
+
+    def credentials(self, now: float) -> None:
+        """The token is a new one."""
+
+    def refused(self, now: float) -> None:
+        """An attempt failed because of the credentials."""
+
+    def reprobe_s(self) -> float:
+        """How long to carry on before the WebSocket is tried again."""
+        return math.inf
 
     def left(self, now: float) -> None:
         """The connection, or the attempt at one, ended."""
@@ -170,8 +185,8 @@ class Recovery:
         """What the next process needs."""
         raise NotImplementedError
 
-    def restore(self, now: float, point: ResumePoint) -> None:
-        """Start where an earlier process stopped."""
+    def restore(self, now: float, point: ResumePoint) -> bool:
+        """Start where an earlier process stopped; False if that says nothing to this protocol, and nothing was changed."""
         raise NotImplementedError
 
     # ------------------------------------------------------------------ shared

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from syncwatch.core.continuity import Continuity, Owed
-from syncwatch.core.identity import Identities, Remembered
+from syncwatch.core.identity import Remembered
 from syncwatch.core.wire import MAX_NUMBER
 
 IDENTITIES_KEPT = 512
@@ -25,6 +25,22 @@ class Totals(msgspec.Struct, frozen=True):
     resets: int = 0
 
 
+class FeedPoint(msgspec.Struct, frozen=True):
+    """The position in a log that is read over HTTP. `scope`: whose log; `floor`: the last row compared, and `floor_before` the number of the one before."""
+
+    scope: str
+    based: bool = False
+    last: Remembered | None = None
+    before_last: Remembered | None = None
+    floor: Remembered | None = None
+    floor_before: int | None = None
+
+    def plausible(self) -> bool:
+        """Whether the numbers are in order."""
+        ordered = self.before_last is None or (self.last is not None and self.before_last.number < self.last.number)
+        return ordered and (self.floor_before is None or (self.floor is not None and self.floor_before < self.floor.number))
+
+
 class ResumePoint(msgspec.Struct, frozen=True):
     """A ledger's position. `saved_wall_s` is when it was taken; `upstream` says whose numbers they are."""
 
@@ -40,7 +56,7 @@ class ResumePoint(msgspec.Struct, frozen=True):
     hashes: tuple[str, ...] = ()
     anchor: int | None = None  # the cursor when its epoch was last proven; None: the cursor
     owed: Owed | None = None  # a reset was found and its full resync is not settled
-
+    feed: FeedPoint | None = None  # where the protocol has a feed
 
     def plausible(self) -> bool:
         """Whether it can be a ledger's position at all: a file may be well-formed and make no sense."""
@@ -50,7 +66,8 @@ class ResumePoint(msgspec.Struct, frozen=True):
         apart = all(end < low <= high <= MAX_NUMBER for end, (low, high) in zip(ends, ranges, strict=False))
         counts = (self.epoch - 1, cursor, *msgspec.structs.astuple(self.totals)[1:], 0 if self.owed is None else self.owed.missing)
         anchored = self.anchor is None or 0 <= self.anchor <= cursor
-        return apart and anchored and min(counts) >= 0 and cursor <= MAX_NUMBER
+        read = self.feed is None or self.feed.plausible()
+        return apart and anchored and read and min(counts) >= 0 and cursor <= MAX_NUMBER
 
 
 def capture(ledger: Continuity, wall_s: float, upstream: str, totals: Totals) -> ResumePoint:
@@ -84,7 +101,7 @@ def restore(ledger: Continuity, point: ResumePoint, now: float) -> None:
     """Put a fresh ledger where the last process stopped. Holes it knew of enter `missed` now, so the identity holds in this process."""
     if point.cursor is None:
         return
-    ledger.identities = Identities(point.keys, point.hashes)
+    ledger.restore_identities(point.keys, point.hashes)
     for event in point.known:
         ledger.numbers.put(event.number, event, attempt=0)
     ledger.restore(now, point.epoch, point.cursor, point.seen_above, point.confirmed, point.owed, point.anchor)

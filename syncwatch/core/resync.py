@@ -286,6 +286,9 @@ class Resync(Recovery):
         """What the next process needs."""
         return capture(self.ledger, wall_s, upstream, totals)
 
-    def restore(self, now: float, point: ResumePoint) -> None:
+    def restore(self, now: float, point: ResumePoint) -> bool:
         """Start where an earlier process stopped."""
+        if point.cursor is None:
+            return False
         restore(self.ledger, point, now)
+        return True

@@ -7,6 +7,7 @@ perform the returned effects in order; give every input its attempt. Input that 
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import msgspec
 
@@ -25,11 +26,12 @@ from syncwatch.core.effects import (
     Refused,
     Send,
 )
+from syncwatch.core.feed import Feed
 from syncwatch.core.health import Component, Condition, Reason
 from syncwatch.core.heartbeat import Heartbeat
 from syncwatch.core.histogram import SLOW_S, Histogram
 from syncwatch.core.ledger import Ledger
-from syncwatch.core.recovery import Entropy, Recovery, SessionSettings
+from syncwatch.core.recovery import Entropy, Pace, Recovery, SessionSettings
 from syncwatch.core.resume import ResumePoint, Totals
 from syncwatch.core.resync import Resync
 from syncwatch.core.snapshot import ConnectionSnapshot, LifetimeSnapshot, Moment
@@ -47,6 +49,7 @@ from syncwatch.core.wire import (
     Ack,
     Control,
     Event,
+    FeedProtocol,
     FrameKind,
     Invalid,
     Pong,
@@ -54,6 +57,7 @@ from syncwatch.core.wire import (
     Ready,
     Reply,
     Said,
+    Settle,
     Wire,
 )
 
@@ -108,7 +112,9 @@ class Session:
         self.attempts = Attempts(settings.backoff, settings.breaker, settings.breaker_retry_s, settings.spread_s)
         self.verification = Verification(settings.verify_interval_s, settings.verify_grace_s)
         self.entropy = entropy
-        self.recovery: Recovery = Resync(self)
+        self.recovery: Recovery = (
+            Feed(self, cast(FeedProtocol, protocol)) if protocol.traits.settle is Settle.FEED else Resync(self)
+        )
         self.ledger: Ledger = self.recovery.ledger
         self._resume = resume
         self._totals = Totals(since_wall_s=0.0) if resume is None else resume.totals
@@ -185,7 +191,7 @@ class Session:
         return tuple(reason for reason in Reason if reason in self._possible_reasons())
 
     def _possible_reasons(self) -> set[Reason]:
-        possible = set(CONNECTION_REASONS)
+        possible = {*CONNECTION_REASONS, *self.recovery.reasons}
         if self.settings.stale_after_s is not None:
             possible.add(Reason.STALE)
         if self.canary is not None:
@@ -228,6 +234,7 @@ class Session:
         elif self.state is State.FAILED and self.attempts.last_reason is not AttemptFailure.RATE_LIMITED:
             self.attempts.retry_at_s = min(self.attempts.retry_at_s, now)
         self._read_credentials = True
+        self.recovery.credentials(now)
         return self._done(now)
 
     def configure(self, now: float, settings: SessionSettings) -> Effects:
@@ -326,6 +333,7 @@ class Session:
 
     def polled(self, now: float, poll_id: int, answer: Answer | Refused) -> Effects:
         """The answer to a Poll."""
+        self.recovery.polled(now, poll_id, answer)
         if self.canary is not None:
             failed = self.canary.failed
             self._out.extend(self.canary.polled(now, self._wall_offset, poll_id, answer))
@@ -343,6 +351,7 @@ class Session:
             self._handshake_timeout(now)
         if self._ready:
             self._tick_connection(now)
+        self.recovery.tick_always(now)
         if self.active:
             self._tick_canary(now)
         return self._done(now)
@@ -356,6 +365,7 @@ class Session:
                 self.attempts.disconnected(Disconnect.LOCAL, None)  # the code is ours, none was received
             self._out.append(Close(self.attempts.number, 1000, "going away"))
         self._let_go(now)
+        self.recovery.stopped(now)
         self.attempts.retry_at_s = math.inf
         self.move(now, State.CLOSED, "stop")
         return self._done(now)
@@ -364,7 +374,7 @@ class Session:
 
     def _restore(self, now: float) -> None:
         point, self._resume = self._resume, None
-        if point is None or point.cursor is None:
+        if point is None or (point.cursor is None and point.feed is None):
             return
         age_s = now + self._wall_offset - point.saved_wall_s
         if point.upstream != self.upstream:
@@ -373,15 +383,16 @@ class Session:
             self.notify(now, Notice.RESUMED, detail="the resume point contradicts itself: starting fresh")
         elif abs(age_s) > self.settings.resume_max_age_s:
             self.notify(now, Notice.RESUMED, detail=f"the resume point is {age_s:.0f} s old: starting fresh", age_s=age_s)
+        elif not self.recovery.restore(now, point):
+            self.notify(now, Notice.RESUMED, detail="the resume point is about another stream: starting fresh")
         else:
-            self.recovery.restore(now, point)
             self.notify(now, Notice.RESUMED, cursor=point.cursor, epoch=point.epoch, age_s=age_s)
 
     def _dial(self, now: float) -> None:
         attempt = self.attempts.dial(now)
         self._dialling, self._changed_credentials = True, False
         self._dial_deadline_s = now + self.settings.connect_timeout_s
-        self._out.append(Dial(attempt, self.protocol.dial(), self.settings.connect_timeout_s))
+        self._out.append(Dial(attempt, self.protocol.dial(self.recovery.dial_after()), self.settings.connect_timeout_s))
 
     def _handshake_timeout(self, now: float) -> None:
         self._out.append(Close(self.attempts.number, 1000, "handshake timeout"))
@@ -391,15 +402,28 @@ class Session:
     def _attempt_failed(self, now: float, reason: AttemptFailure, detail: str, retry_after_s: float | None) -> None:
         self._let_go(now)
         self.attempts.failed(now, reason, retry_after_s)
+        pace = Pace.RETRY
+        if reason in CREDENTIALS:
+            self.recovery.refused(now)
+        else:
+            pace = self.recovery.failed(now)
         delay_s = self.attempts.schedule(now, self.entropy.random(), slowly=self.state is State.FAILED)
+        if pace is Pace.REPROBE:
+            delay_s = self.attempts.reprobe(now, self.recovery.reprobe_s())
         if self._changed_credentials and reason in CREDENTIALS:
             delay_s, self.attempts.retry_at_s = 0.0, now
         self._last_failure = f"{reason}: {detail}" if detail else str(reason)
         self.notify(now, Notice.ATTEMPT_FAILED, reason=reason, detail=detail, retry_in_s=delay_s)
-        if self.attempts.breaker_open:
+        if self.attempts.breaker_open and pace is Pace.RETRY:
             self.move(now, State.FAILED, str(reason))
         elif self.state is State.CONNECTING:
             self.move(now, State.RECONNECTING, str(reason))
+
+    def redial(self, now: float, delay_s: float) -> None:
+        """The feed carries on: no attempt before `delay_s`, unless one is under way."""
+        self._settled_once = True
+        if not self._dialling:
+            self.attempts.reprobe(now, delay_s)
 
     def _let_go(self, now: float) -> None:
         """Nothing of the present attempt is expected any more."""
@@ -625,6 +649,8 @@ class Session:
             found.append(Condition(Reason.CONNECTING, entered_s))
         if state is State.RECONNECTING:
             found.append(Condition(Reason.RECONNECTING, entered_s))
+        if state is State.POLLING:
+            found.append(Condition(Reason.POLLING, entered_s))
         told = {
             AttemptFailure.UNAUTHORIZED: Reason.UNAUTHORIZED,
             AttemptFailure.FORBIDDEN: Reason.FORBIDDEN,

@@ -15,6 +15,8 @@ from syncwatch.core.histogram import HistogramSnapshot
 from syncwatch.core.states import (
     Anomaly,
     AttemptFailure,
+    AuditResult,
+    AuditVerdict,
     Claim,
     Direction,
     Disconnect,
@@ -96,6 +98,8 @@ class ContinuitySnapshot(msgspec.Struct, frozen=True):
     replayed: int
     forgotten: Mapping[str, int]  # ledger: identities, ranges, hashes
     last_loss: Moment | None
+    audits: Mapping[AuditResult, int] | None = None  # None where there is no feed to compare with
+    audit_events: Mapping[AuditVerdict, int] | None = None
 
 
 class CanarySnapshot(msgspec.Struct, frozen=True):

@@ -45,6 +45,7 @@ TRANSITIONS: dict[State, dict[State, str]] = {
     State.POLLING: {
         State.OPEN: "re-probe succeeded",
         State.RESYNCING: "re-probe succeeded",
+        State.RECONNECTING: "the feed fails as well",
         State.FAILED: "credentials refused",
         State.CLOSED: "stop",
     },
@@ -58,6 +59,7 @@ TRANSITIONS: dict[State, dict[State, str]] = {
     State.FAILED: {
         State.OPEN: "ready, nothing to resume",
         State.RESYNCING: "ready",
+        State.POLLING: "fallback",
         State.CLOSED: "stop",
     },
     State.CLOSED: {},
@@ -145,6 +147,22 @@ class Verification(enum.StrEnum):
     VERIFIED = "verified"
     BEHIND = "behind"
     FAILED = "failed"
+
+
+class AuditResult(enum.StrEnum):
+    """How a comparison of the feed with what arrived ended."""
+
+    CLEAN = "clean"
+    REPAIRED = "repaired"
+    FAILED = "failed"
+
+
+class AuditVerdict(enum.StrEnum):
+    """What a comparison found about an event."""
+
+    LATE = "late"  # the feed had it first, the socket brought it in time all the same
+    MISSED = "missed"  # the socket never brought it; recovered from the feed
+    INVENTED = "invented"  # the socket brought it and the feed does not have it
 
 
 class GapCause(enum.StrEnum):

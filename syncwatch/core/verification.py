@@ -69,6 +69,23 @@ class Verification:
             self.verdict_s = now + self.grace_s
         self._watch()
 
+    def behind(self, now: float) -> None:
+        """A comparison with the server's log found newer events that the open socket had not brought in time: no grace is left to give."""
+        self._checked_s = now
+        self.due_s = now + self.interval_s
+        self.verdict_s = math.inf
+        self.results[Result.BEHIND] += 1
+        if self.behind_since_s is None:
+            self.behind_since_s = now
+        self._watch()
+
+    def read(self, now: float) -> None:
+        """Without a socket, the log was read to its end: what we have is what the server has."""
+        self.verified_s = now
+        self.behind_since_s = None
+        self.verdict_s = math.inf
+        self._watch()
+
     def unanswered(self) -> None:
         """A tip check got no answer."""
         self.results[Result.FAILED] += 1

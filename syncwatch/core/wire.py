@@ -45,7 +45,8 @@ class Traits(msgspec.Struct, frozen=True):
 
     numbering: Numbering
     settle: Settle
-    feed: bool = False
+    feed: bool = False  # the server keeps a log that can be read over HTTP: polled when there is no socket, and audited
+    resumes: bool = True  # the socket itself brings what was missed, from the number named at the dial or asked for on it
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -125,10 +126,17 @@ Said = Event | Ack | Pong | Ready | Reply | Control | Invalid
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Events of one page of a feed, oldest first, and the cursor to go on from."""
+    """One page of a feed: every row, oldest first.
+
+    `skipped`: numbers of rows that the socket's own filter leaves out. `next_after`: ask after this number for the rest; None: this was
+    the last page. `newest`: the server's newest number, where the answer tells it. `malformed`: rows that could not be read.
+    """
 
     events: tuple[Event, ...]
-    cursor: str | None = None
+    skipped: frozenset[int] = frozenset()
+    next_after: int | None = None
+    newest: int | None = None
+    malformed: int = 0
 
 
 class Wire(Interface):
@@ -159,10 +167,28 @@ class Protocol(Interface):
     traits: Traits
     page_limit: int | None
 
-    def dial(self) -> Request:
-        """The upgrade request."""
+    def dial(self, after: int | None = None) -> Request:
+        """The upgrade request. `after`: where the socket is to resume, if it can; None: from now on."""
         ...
 
     def wire(self, entropy: int) -> Wire:
         """Fresh state for one attempt."""
+        ...
+
+
+class FeedProtocol(Protocol, Interface):
+    """A protocol whose server keeps a log that can be read over HTTP (trait `feed`)."""
+
+    scope: str  # whose log it is, within the server: a resume point of another scope means nothing
+
+    def poll(self, after: int | None, poll_id: int) -> Request:
+        """Rows after number `after`, oldest first; None: from the beginning. A number that the log does not know starts there too."""
+        ...
+
+    def tip(self, poll_id: int) -> Request:
+        """The newest rows, two if there are, or the newest number."""
+        ...
+
+    def page(self, body: bytes) -> Page | Invalid:
+        """What such a request was answered. Never raises."""
         ...

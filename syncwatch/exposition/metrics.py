@@ -126,6 +126,8 @@ CONNECTION_READERS: Mapping[str, ConnectionReader] = {
     "syncwatch_resync_duration_seconds": _continuity(lambda k: _plain(k.resync_duration)),
     "syncwatch_replayed_events_total": _continuity(lambda k: _plain(k.replayed)),
     "syncwatch_ledger_forgotten_total": _continuity(lambda k: _keyed(k.forgotten)),
+    "syncwatch_audits_total": _continuity(lambda k: None if k.audits is None else _keyed(k.audits)),
+    "syncwatch_audit_events_total": _continuity(lambda k: None if k.audit_events is None else _keyed(k.audit_events)),
     "syncwatch_event_latency_seconds": lambda c, _: _plain(c.event_latency),
     "syncwatch_canaries_sent_total": _canary(lambda y: y.sent),
     "syncwatch_canaries_received_total": _canary(lambda y: y.received),

@@ -21,6 +21,8 @@ from syncwatch.core.states import (
     TRANSITIONS,
     Anomaly,
     AttemptFailure,
+    AuditResult,
+    AuditVerdict,
     Claim,
     Direction,
     Disconnect,
@@ -96,6 +98,7 @@ class Definition(msgspec.Struct, frozen=True):
 
 _INFO, _GAUGE, _COUNTER, _HISTOGRAM = Kind
 _C, _B, _L, _Y, _H, _S, _P = Section
+_NO_FEED = "where there is no HTTP feed to compare with"
 _NOT_CONFIGURED = "unless a canary is configured"
 
 DEFINITIONS: tuple[Definition, ...] = (
@@ -152,6 +155,8 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(_L, _HISTOGRAM, "syncwatch_resync_duration_seconds", "From asking for the missed part to knowing what came of it.", buckets=SLOW_S),
     Definition(_L, _COUNTER, "syncwatch_replayed_events_total", "Events that arrived as replay, further copies included."),
     Definition(_L, _COUNTER, "syncwatch_ledger_forgotten_total", "Entries dropped from a ledger because its memory is bounded; not 0 means that counts may be less exact.", ("ledger",)),
+    Definition(_L, _COUNTER, "syncwatch_audits_total", "Comparisons of the server's log, read over HTTP, with what had arrived; one after every reconnect, and the regular ones.", ("result",), absent=_NO_FEED),
+    Definition(_L, _COUNTER, "syncwatch_audit_events_total", "Events about which the log and the WebSocket disagreed.", ("verdict",), absent=_NO_FEED),
     Definition(_L, _HISTOGRAM, "syncwatch_event_latency_seconds", "From the server's time of an event to its arrival, for live events, corrected by the clock offset.", buckets=SLOW_S, absent="while no clock offset is known"),
     Definition(_Y, _COUNTER, "syncwatch_canaries_sent_total", "Canaries: test messages written through the API.", absent=_NOT_CONFIGURED),
     Definition(_Y, _COUNTER, "syncwatch_canaries_received_total", "Canaries seen in time on the live connection.", absent=_NOT_CONFIGURED),
@@ -217,6 +222,8 @@ LABEL_SETS: Mapping[str, tuple[LabelSet, ...]] = {
         or verdict is Verdict.UNVERIFIABLE  # no answer can neither be verified nor contradicted
     ),
     "syncwatch_ledger_forgotten_total": _singles(("identities", "ranges", "hashes")),
+    "syncwatch_audits_total": _singles(AuditResult),
+    "syncwatch_audit_events_total": _singles(AuditVerdict),
 }
 """Every label set (without `connection`) that any connection can ever report, where they are known beforehand."""
 
@@ -225,7 +232,7 @@ COMPONENTS = (Component.CONNECTION, Component.SIDECAR)
 """Components that exist in this version."""
 
 _NOT_YET = {
-    *(Reason.POLLING, Reason.NO_ECHO, Reason.DUPLICATE_CLIENT),
+    *(Reason.NO_ECHO, Reason.DUPLICATE_CLIENT),
     *(Reason.WATCHER_DEAD, Reason.WATCHER_BLIND, Reason.MIRROR_STUCK, Reason.SERVICE_UNHEALTHY),
 }
 REASONS = tuple(reason for reason in Reason if reason not in _NOT_YET)
@@ -323,6 +330,16 @@ GLOSSARY: tuple[Words, ...] = (
         Verdict.CONTRADICTED: "false: the numbers say otherwise",
         Verdict.UNVERIFIABLE: "cannot be known",
     }),
+    Words("`result` of an audit", ("syncwatch_audits_total",), {
+        AuditResult.CLEAN: "the log has nothing that had not arrived",
+        AuditResult.REPAIRED: "events had not arrived; they were taken from the log",
+        AuditResult.FAILED: "the log could not be read",
+    }),
+    Words("`verdict` of an audit about an event", ("syncwatch_audit_events_total",), {
+        AuditVerdict.LATE: "the log had it first, but the WebSocket brought it within the grace",
+        AuditVerdict.MISSED: "the WebSocket did not bring it; recovered from the log",
+        AuditVerdict.INVENTED: "the WebSocket brought it, and the log does not have it",
+    }),
     Words("`ledger`", ("syncwatch_ledger_forgotten_total",), {
         "identities": "events remembered to recognise further copies", "ranges": "numbers known to be missing",
         "hashes": "contents remembered by number, to recognise a restarted counter",
@@ -338,11 +355,30 @@ class Never(msgspec.Struct, frozen=True):
     why: str
 
 
+_FEED_SETTLES = (
+    Never((Claim.GAP,), ("syncwatch_resyncs_total",), "the log does not forget, so no gap is ever declared"),
+    Never(
+        (Anomaly.ACK_EARLY, Anomaly.ACK_MISSING, Anomaly.ACK_UNSOLICITED, Anomaly.REPLAY_SHORT, Anomaly.IMPLAUSIBLE_JUMP),
+        ("syncwatch_protocol_anomalies_total",),
+        "nothing is acknowledged, and numbers are checked against the log",
+    ),
+    Never((FrameKind.RESYNC,), ("syncwatch_frames_sent_total",), "the log is read over HTTP"),
+    Never((Disconnect.SUPERSEDED, Disconnect.RESYNC_TIMEOUT), ("syncwatch_connection_disconnects_total",), "any number of sockets may be open, and no socket is asked"),
+)
+
 NEVER: Mapping[tuple[str, str], tuple[Never, ...]] = {
     ("relaycast", "ring"): (
         Never((State.POLLING,), (*_BY_STATE, "syncwatch_connection_transitions_total"), "there is no HTTP feed to fall back to"),
         Never((Origin.POLL, Origin.AUDIT), ("syncwatch_events_received_total",), "there is no HTTP feed to read events from"),
         Never((Disconnect.SUPERSEDED,), ("syncwatch_connection_disconnects_total",), "an agent may have any number of sockets"),
+    ),
+    ("relaycast", "observer"): (
+        Never((Origin.RING,), ("syncwatch_events_received_total",), "the socket replays nothing: what was missed is read from the log"),
+        *_FEED_SETTLES,
+    ),
+    ("relayfile", "push"): (
+        Never((Origin.RING,), ("syncwatch_events_received_total",), "what is replayed comes from the server's log"),
+        *_FEED_SETTLES,
     ),
 }  # fmt: skip
 """What connections of a protocol and dialect can never report. One that is not listed may report everything."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -29,6 +28,7 @@ from syncwatch.core.wire import (
     Settle,
     Traits,
 )
+from syncwatch.protocols.iso import iso_text, iso_time_s
 from syncwatch.version import __version__
 
 SNOWFLAKE_EPOCH_MS = 1_735_689_600_000
@@ -123,24 +123,6 @@ def snowflake_time_s(text: str) -> float | None:
     return ((int(text) >> 22) + SNOWFLAKE_EPOCH_MS) / 1000.0
 
 
-def iso_time_s(text: str) -> float | None:
-    """Unix seconds of an ISO 8601 time; None if it is none or has no zone."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment.timestamp() if moment.tzinfo is not None else None
-
-
-def iso_text(time_s: float) -> str | None:
-    """ISO 8601 in UTC with milliseconds, as the server's date parser reads it; None outside the calendar."""
-    try:
-        moment = datetime.fromtimestamp(time_s, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _number(value: Any) -> tuple[int | None, bool]:
     """A sequence number and whether what stood there is none (accounting rule 9)."""
     if type(value) is int and 0 < value <= MAX_NUMBER:
@@ -152,7 +134,7 @@ def _number(value: Any) -> tuple[int | None, bool]:
     return None, True
 
 
-def _content_key(fields: dict[str, Any]) -> str:
+def content_key(fields: dict[str, Any]) -> str:
     """Hash of the content without stamps. A reaction's database row differs in shape from the live event, so only its substance counts."""
     kind = fields.get("type")
     if kind in ("message.reacted", "reaction.added", "reaction.removed"):
@@ -277,7 +259,7 @@ class RingWire:
         strong = bool(key)
         if not strong:
             try:
-                key = _content_key(_decode_any(data))
+                key = content_key(_decode_any(data))
             except (msgspec.MsgspecError, RecursionError, TypeError, ValueError):
                 return self._odd(data)
         replayed = frame.replayed is True
@@ -322,7 +304,7 @@ class RingWire:
         key, time_s = _odd_identity(kind, fields)
         strong = bool(key)
         try:
-            key = key or _content_key(fields)
+            key = key or content_key(fields)
         except (msgspec.MsgspecError, RecursionError, TypeError, ValueError):
             return (Invalid("not JSON"),)
         return (
@@ -352,8 +334,8 @@ class Relaycast:
         self._channel = canary_channel
         self._canary_token = canary_token
 
-    def dial(self) -> Request:
-        """The upgrade; the shell puts the token first, as the SDK does."""
+    def dial(self, after: int | None = None) -> Request:
+        """The upgrade; the shell puts the token first, as the SDK does. What was missed is asked for on the socket."""
         parts = urlsplit(self._base)
         scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
         query = f"origin_client=syncwatch&origin_version={quote(__version__)}"
@@ -382,15 +364,18 @@ class Relaycast:
             return None
 
     def _post(self, path: str, body: bytes | None, *headers: tuple[str, str]) -> Request:
-        base = self._base
-        for websocket, plain in (("ws://", "http://"), ("wss://", "https://")):
-            if base.startswith(websocket):
-                base = plain + base.removeprefix(websocket)
         return Request(
-            url=base + path,
+            url=self._http() + path,
             method="POST",
             headers=(("Content-Type", "application/json"), *headers),
             body=body,
             bearer=True,
             token=self._canary_token,
         )
+
+    def _http(self) -> str:
+        base = self._base
+        for websocket, plain in (("ws://", "http://"), ("wss://", "https://")):
+            if base.startswith(websocket):
+                base = plain + base.removeprefix(websocket)
+        return base

@@ -24,7 +24,8 @@ from syncwatch.core.wire import (
     Said,
     Settle,
 )
-from syncwatch.protocols.relaycast import PAGE_LIMIT, Relaycast, RingWire, iso_text, iso_time_s, snowflake_time_s
+from syncwatch.protocols.iso import iso_text, iso_time_s
+from syncwatch.protocols.relaycast import PAGE_LIMIT, Relaycast, RingWire, snowflake_time_s
 from syncwatch.version import __version__
 
 SNOWFLAKE = "1234567890123456789"

@@ -76,9 +76,9 @@ class MutantProtocol:
         self.traits: Traits = self._real.traits
         self.page_limit: int | None = self._real.page_limit
 
-    def dial(self) -> Request:
+    def dial(self, after: int | None = None) -> Request:
         """As the real one."""
-        return self._real.dial()
+        return self._real.dial(after)
 
     def wire(self, entropy: int) -> Wire:
         """A wire with the mistake."""

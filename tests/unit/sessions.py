@@ -86,7 +86,7 @@ class ScriptedProtocol:
         self.page_limit = page_limit
         self._first_words = first_words
 
-    def dial(self) -> Request:
+    def dial(self, after: int | None = None) -> Request:
         """Somewhere."""
         return Request("ws://upstream/")
 

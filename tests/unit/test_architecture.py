@@ -160,14 +160,14 @@ def test_every_module_opens_with_its_law() -> None:
 PUBLIC: dict[str, set[str]] = {
     "core.wire": {
         "MAX_NUMBER", "Numbering", "Settle", "FrameKind", "Traits", "Request", "Event", "Ack", "Pong", "Ready", "Reply", "Control",
-        "Invalid", "Said", "Page", "Wire", "Protocol",
+        "Invalid", "Said", "Page", "Wire", "Protocol", "FeedProtocol",
     },
     "core.effects": {
         "Field", "Dial", "Send", "Close", "Poll", "Notice", "Notify", "Effect", "Effects", "Handshake", "Answer", "Refused",
     },
     "core.states": {
         "State", "ESTABLISHED", "TRANSITIONS", "EDGES", "AttemptFailure", "Disconnect", "CLOSE_CODES", "Anomaly", "Origin", "Claim",
-        "Verdict", "Verification", "GapCause", "Direction", "diagram",
+        "Verdict", "Verification", "AuditResult", "AuditVerdict", "GapCause", "Direction", "diagram",
     },
     "core.health": {
         "Reason", "INCIDENTS", "GRAVITY", "Component", "Health", "Condition", "Held", "HealthSnapshot", "Check", "ADVICE",
@@ -176,14 +176,14 @@ PUBLIC: dict[str, set[str]] = {
         "Moment", "Transition", "TimelineSnapshot", "HeartbeatSnapshot", "ContinuitySnapshot", "CanarySnapshot", "LifetimeSnapshot",
         "ConnectionSnapshot", "TaskSnapshot", "SidecarSnapshot", "Snapshot",
     },
-    "core.resume": {"IDENTITIES_KEPT", "Totals", "ResumePoint", "capture", "restore"},
+    "core.resume": {"IDENTITIES_KEPT", "Totals", "FeedPoint", "ResumePoint", "capture", "restore"},
     "core.monitor": {"SIDECAR", "DOWN", "UNDAMPED", "LOOK_S", "HealthSettings", "Watched", "Damped", "Monitor"},
     "core.ledger": {"Settled", "Ledger"},
     "core.recovery": {"SessionSettings", "Entropy", "Line", "Pace", "Recovery"},
     "core.resync": {"PATIENCE", "UNANSWERED_LIMIT", "Round", "Resync"},
     "core.session": {"ANOMALY_NOTICE_S", "CONNECTION_REASONS", "Session"},
     "protocols.relaycast": {
-        "SNOWFLAKE_EPOCH_MS", "PAGE_LIMIT", "snowflake_time_s", "iso_time_s", "iso_text", "RingWire", "Relaycast",
+        "SNOWFLAKE_EPOCH_MS", "PAGE_LIMIT", "snowflake_time_s", "content_key", "RingWire", "Relaycast",
     },
 }  # fmt: skip
 """What other rooms may use; a change here is a change of the contract between the rooms."""

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from syncwatch.core.health import Component, Health, Reason
 from syncwatch.core.snapshot import ConnectionSnapshot, Moment, Snapshot
-from syncwatch.core.states import Disconnect, Origin, State
+from syncwatch.core.states import AuditResult, AuditVerdict, Disconnect, Origin, State
 from syncwatch.core.wire import Numbering
 from syncwatch.exposition.metrics import CONNECTION_READERS, SIDECAR_READERS, SnapshotCollector, build_registry
 from syncwatch.exposition.negotiation import render
@@ -49,7 +49,8 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 OURS = [one.name for one in DEFINITIONS if one.section is not Section.PROCESS]
-FULL = snapshot(connections=(connection(token_expiry_wall_s=WALL_S + 3600.0),))
+AUDITED = continuity(audits={AuditResult.CLEAN: 3}, audit_events={AuditVerdict.MISSED: 1})
+FULL = snapshot(connections=(connection(token_expiry_wall_s=WALL_S + 3600.0, continuity=AUDITED),))
 """Everything that can be known is known."""
 
 
@@ -327,6 +328,8 @@ ABSENT_WHEN_FRESH = {
     "syncwatch_heartbeat_last_sent_timestamp_seconds",
     "syncwatch_heartbeat_last_ack_timestamp_seconds",
     "syncwatch_clock_offset_seconds",
+    "syncwatch_audits_total",
+    "syncwatch_audit_events_total",
     "syncwatch_event_latency_seconds",
     "syncwatch_canaries_sent_total",
     "syncwatch_canaries_received_total",
@@ -388,7 +391,7 @@ def test_protocol_that_is_not_in_the_table_has_every_label_set() -> None:
     """A library user's own protocol may do anything: nothing is left out."""
     one = connection(protocol="mine", dialect="")
     assert {(origin,) for origin in Origin} == set(of_connection("syncwatch_events_received_total", one))
-    assert 25 == len(of_connection("syncwatch_connection_transitions_total", one))
+    assert 27 == len(of_connection("syncwatch_connection_transitions_total", one))
 
 
 def test_histograms_are_cumulative_and_complete() -> None:

@@ -56,6 +56,8 @@ WORDS = {
     "syncwatch_events_received_total": "live ring store poll audit",
     "syncwatch_sequence_gaps_total": "live reconnect",
     "syncwatch_ledger_forgotten_total": "identities ranges hashes",
+    "syncwatch_audits_total": "clean repaired failed",
+    "syncwatch_audit_events_total": "late missed invented",
 }
 """The public words of each closed label: users' rules hang on them."""
 
@@ -185,7 +187,8 @@ def test_reasons_have_advice() -> None:
     rows = [page.index(f"| `{reason}` | {ADVICE[reason]} |") for reason in REASONS]
     assert sorted(rows) == rows
     assert {"failed", "behind", "events_lost", "canary_lost", "task_stalled"} <= set(REASONS)
-    assert not {"polling", "watcher_dead", "mirror_stuck", "service_unhealthy"} & set(REASONS)
+    assert "polling" in REASONS
+    assert not {"watcher_dead", "mirror_stuck", "service_unhealthy"} & set(REASONS)
 
 
 def test_reference_page_is_in_step() -> None:

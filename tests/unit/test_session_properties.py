@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
+from typing import cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from syncwatch.core.canary import Canary
 from syncwatch.core.effects import Answer, Handshake, Refused
 from syncwatch.core.session import Session, SessionSettings
 from syncwatch.core.states import EDGES, AttemptFailure, Disconnect, State
+from syncwatch.core.window import Window
 from syncwatch.core.wire import Ack, Control, Event, Invalid, Pong, Said
 from tests.unit.sessions import Host, ScriptedProtocol, message
 from tests.unit.test_canary import Codec
@@ -77,7 +79,7 @@ class Storm(Host):
 
     def acknowledge(self) -> Said:
         """Right, early, wrong or nonsense."""
-        window, fate = self.session.ledger.window, self.fate
+        window, fate = cast(Window | None, self.session.ledger.window), self.fate
         after = window.after if window is not None and fate.random() < 0.9 else fate.randrange(-1, 50)
         current = max(0, self.number + fate.choice([0, 0, 0, 0, -5, 3, -10**6]))
         replayed = fate.choice([len(window.frames) + window.store_frames if window else 0, fate.randrange(20)])

@@ -7,7 +7,7 @@ import pytest
 from syncwatch.core.effects import Notice
 from syncwatch.core.health import Reason
 from syncwatch.core.states import Anomaly, Claim, Disconnect, GapCause, Origin, State, Verdict
-from syncwatch.core.window import MAX_FRAMES
+from syncwatch.core.window import MAX_FRAMES, Window
 from syncwatch.core.wire import Event
 from tests.unit.sessions import Host, ScriptedProtocol, established, message, reconnected
 
@@ -262,7 +262,7 @@ class TestUnanswered:
             if session.deadline <= host.now:
                 break
         window = session.ledger.window
-        assert window is not None
+        assert isinstance(window, Window)
         assert MAX_FRAMES + 1 == len(window.frames)
         host.tick()
         assert (State.RECONNECTING, 0) == (session.state, session.ledger.undecided)

@@ -60,9 +60,9 @@ def test_nothing_goes_back_to_idle_and_only_idle_connects() -> None:
     assert set() == {a for a, b in EDGES if b is State.IDLE}
 
 
-def test_failed_is_left_by_ready_or_stop_only() -> None:
-    """It is retried slowly and never given up, and no failure makes it look better."""
-    assert {State.OPEN, State.RESYNCING, State.CLOSED} == set(TRANSITIONS[State.FAILED])
+def test_failed_is_left_by_what_works_or_stop_only() -> None:
+    """It is retried slowly and never given up, and no failure makes it look better: only a socket or a feed that answers."""
+    assert {State.OPEN, State.RESYNCING, State.POLLING, State.CLOSED} == set(TRANSITIONS[State.FAILED])
 
 
 def test_established_are_the_states_with_a_socket() -> None:
