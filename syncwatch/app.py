@@ -18,7 +18,7 @@ import structlog
 from aiohttp import web
 
 from syncwatch import settings
-from syncwatch.config import Address, Config, RelaycastConnection, SecretError, read_secret
+from syncwatch.config import Address, Config, SecretError, read_secret
 from syncwatch.core.effects import Notice, Notify
 from syncwatch.core.monitor import Monitor
 from syncwatch.core.resume import ResumePoint
@@ -69,7 +69,7 @@ class AddressInUse(Exception):  # noqa: N818  a sentence for people
 class Watched:
     """One connection with everything that serves it."""
 
-    def __init__(self, app: App, connection: RelaycastConnection, resume: ResumePoint | None) -> None:
+    def __init__(self, app: App, connection: settings.Runnable, resume: ResumePoint | None) -> None:
         codec = settings.protocol(connection)
         self.session = Session(
             connection.name,
@@ -80,16 +80,14 @@ class Watched:
             resume,
             settings.canary(connection, codec),
         )
-        paths = {"connection": connection.token_file}
-        if connection.canary.token_file is not None:
-            paths["canary"] = connection.canary.token_file
-        tokens, endpoint = TokenFiles(paths), settings.endpoint(connection)
+        tokens, endpoint = TokenFiles(settings.token_files(connection)), settings.endpoint(connection)
         self.driver = Driver(f"connection/{connection.name}", self.session, app.clock)
         self.connection = Connection(self.driver, self.session, tokens, endpoint)
         self.poller = Poller(self.driver, self.session, tokens, app.client, endpoint)
         self.driver.on(Notify, app.notify)
-        if connection.canary.enabled:
-            log.info("a canary is switched on: it writes", connection=connection.name, channel=connection.canary.channel)
+        target = settings.canary_target(connection)
+        if target is not None:
+            log.info("a canary is switched on: it writes", connection=connection.name, target=target)
 
 
 class App:
@@ -120,7 +118,7 @@ class App:
         Raises: StateInUse, AddressInUse; nothing is left running then, and the state file is as it was.
         """
         points = self._load_state()
-        connections = [item for item in self.config.connections if isinstance(item, RelaycastConnection)]
+        connections = [item for item in self.config.connections if isinstance(item, settings.Runnable)]
         self.watched = [Watched(self, item, points.get(item.name)) for item in connections]
         self._monitor = Monitor(settings.health_settings(self.config), [item.session for item in self.watched])
         self._health = Driver("health", self._monitor, self.clock)

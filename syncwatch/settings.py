@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from syncwatch.config import Config, RelaycastConnection
+from syncwatch.config import Config, RelaycastConnection, RelayfileConnection
+from syncwatch.config.connections import Audit, Polling
 from syncwatch.core.backoff import Backoff
 from syncwatch.core.canary import Canary
 from syncwatch.core.health import Reason
 from syncwatch.core.monitor import HealthSettings
 from syncwatch.core.session import SessionSettings
 from syncwatch.protocols.relaycast import Relaycast
+from syncwatch.protocols.relaycast_observer import RelaycastObserver
+from syncwatch.protocols.relayfile import Relayfile
 from syncwatch.runtime.dialing import Endpoint
 from syncwatch.runtime.tls import TlsSettings
 
@@ -23,9 +27,15 @@ def upstream(url: str) -> str:
     return f"{parts.scheme}://{host}:{port}"
 
 
-def session_settings(connection: RelaycastConnection, incident_hold_s: float) -> SessionSettings:
-    """The machine's settings of one connection."""
+Runnable = RelaycastConnection | RelayfileConnection
+"""The blocks that this version can run as a connection of its own."""
+
+
+def session_settings(connection: Runnable, incident_hold_s: float) -> SessionSettings:
+    """The machine's settings of one connection. Where a block has no say about polling and audits, the defaults hold."""
     heartbeat, reconnect, resync, verify = connection.heartbeat, connection.reconnect, connection.resync, connection.verify
+    polling = connection.polling if isinstance(connection, RelayfileConnection) else Polling()
+    audit = connection.audit if isinstance(connection, RelayfileConnection) else Audit()
     return SessionSettings(
         connect_timeout_s=connection.connect_timeout_s,
         heartbeat_interval_s=heartbeat.interval_s,
@@ -43,28 +53,51 @@ def session_settings(connection: RelaycastConnection, incident_hold_s: float) ->
         verify_grace_s=verify.grace_s,
         stale_after_s=connection.stale_after_s,
         incident_hold_s=incident_hold_s,
+        polling_after=polling.after_failures,
+        polling_interval_s=polling.interval_s,
+        reprobe_min_s=polling.reprobe_min_s,
+        reprobe_max_s=polling.reprobe_max_s,
+        audit=audit.enabled,
+        audit_interval_s=audit.interval_s,
     )
 
 
-def protocol(connection: RelaycastConnection) -> Relaycast:
+def protocol(connection: Runnable) -> Relaycast | Relayfile:
     """The codec of one connection."""
-    own_token = connection.canary.token_file is not None
-    return Relaycast(
+    if isinstance(connection, RelayfileConnection):
+        return Relayfile(connection.url, connection.workspace, connection.paths, connection.canary.path)
+    dialect = RelaycastObserver if connection.dialect == "observer" else Relaycast
+    return dialect(
         connection.url,
         connection.subscribe,
         canary_channel=connection.canary.channel,
-        canary_token="canary" if own_token else "connection",
+        canary_token="connection" if connection.canary.token_file is None else "canary",
     )
 
 
-def canary(connection: RelaycastConnection, codec: Relaycast) -> Canary | None:
+def token_files(connection: Runnable) -> dict[str, Path]:
+    """Where each token that the connection uses is read from, by the name that requests give it."""
+    paths = {"connection": connection.token_file}
+    if isinstance(connection, RelaycastConnection) and connection.canary.token_file is not None:
+        paths["canary"] = connection.canary.token_file
+    return paths
+
+
+def canary_target(connection: Runnable) -> str | None:
+    """Where the canary writes, if it was switched on: said at the start."""
+    if not connection.canary.enabled:
+        return None
+    return connection.canary.path if isinstance(connection, RelayfileConnection) else connection.canary.channel
+
+
+def canary(connection: Runnable, codec: Relaycast | Relayfile) -> Canary | None:
     """The canary, if it was switched on."""
     if not connection.canary.enabled:
         return None
     return Canary(codec, connection.canary.interval_s, connection.canary.timeout_s)
 
 
-def endpoint(connection: RelaycastConnection) -> Endpoint:
+def endpoint(connection: Runnable) -> Endpoint:
     """How the server is reached."""
     tls = connection.tls
     settings = TlsSettings(tls.ca_file, tls.cert_file, tls.key_file, tls.server_name, tls.insecure_skip_verify)

@@ -27,6 +27,7 @@ from syncwatch.config.rules import (
     Variants,
     Written,
 )
+from syncwatch.core.paths import path_matches
 
 Faults = Iterator[tuple[str, str]]
 
@@ -170,6 +171,13 @@ class RelaycastConnection(_Dialled, frozen=True, kw_only=True):
     verify: Verify = Verify()
     canary: RelaycastCanary = RelaycastCanary()
 
+    @classmethod
+    def faults(cls, got: Mapping[str, Any]) -> Faults:
+        """An observer's token can only read."""
+        canary = got.get("canary")
+        if got.get("dialect") == "observer" and isinstance(canary, RelaycastCanary) and canary.enabled and canary.token_file is None:
+            yield "canary", "needs a token_file of its own: an observer's token may not write"
+
 
 class RelayfileConnection(_Dialled, frozen=True, kw_only=True):
     """A workspace's stream of a Relayfile server."""
@@ -183,6 +191,13 @@ class RelayfileConnection(_Dialled, frozen=True, kw_only=True):
     polling: Polling = Polling()
     audit: Audit = Audit()
     canary: RelayfileCanary = RelayfileCanary()
+
+    @classmethod
+    def faults(cls, got: Mapping[str, Any]) -> Faults:
+        """A canary must come back through the socket's own filter."""
+        canary, paths = got.get("canary"), got.get("paths")
+        if isinstance(canary, RelayfileCanary) and canary.enabled and paths and not path_matches(paths, canary.path):
+            yield "canary", f"path {canary.path} is outside paths: it would never be seen"
 
 
 Branch = Annotated[str, Rule("a branch's name", values.branch)]

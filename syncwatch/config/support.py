@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from syncwatch.config.connections import RelaycastConnection
+from syncwatch.config.connections import RelaycastConnection, RelayfileConnection
 from syncwatch.config.mistakes import Mistake, in_order
 from syncwatch.config.schema import Config
 from syncwatch.version import __version__
@@ -28,17 +28,17 @@ def unsupported(config: Config) -> list[Mistake]:
 
 def _protocols(config: Config) -> Refusals:
     for position, connection in enumerate(config.connections):
-        if not isinstance(connection, RelaycastConnection):
+        if not isinstance(connection, (RelaycastConnection, RelayfileConnection)):
             path = f"connections[{position}].protocol"
-            yield path, f"protocol {connection.protocol} does not run {YET}; protocol relaycast does"
+            yield path, f"protocol {connection.protocol} does not run {YET}; protocols relaycast and relayfile do"
 
 
 def _dialects(config: Config) -> Refusals:
     for position, connection in enumerate(config.connections):
-        if isinstance(connection, RelaycastConnection) and connection.dialect != "ring":
+        if isinstance(connection, RelaycastConnection) and connection.dialect == "node":
             yield (
                 f"connections[{position}].dialect",
-                f"dialect {connection.dialect} does not run {YET}; dialect ring does",
+                f"dialect {connection.dialect} does not run {YET}; dialects ring and observer do",
             )
 
 

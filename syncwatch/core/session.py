@@ -299,7 +299,7 @@ class Session:
             if self.canary is not None and self.canary.waiting and (first or ledger.window is None):
                 self._search_canary(now, data)
             if event.bad_number:
-                self.anomaly(now, Anomaly.BAD_SEQUENCE, "agent_seq is no integer from 1 to 2^53-1")
+                self.anomaly(now, Anomaly.BAD_SEQUENCE, "an event's number is no integer from 1 to 2^53-1")
         if self._out or ledger.urgent:
             ledger.urgent = False
             return self._done(now)

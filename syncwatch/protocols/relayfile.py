@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
+from syncwatch.core.paths import path_matches
 from syncwatch.core.wire import (
     MAX_NUMBER,
     Event,
@@ -69,25 +70,6 @@ def event_number(text: str) -> int | None:
         return None
     number = int(digits)
     return number if 0 < number <= MAX_NUMBER else None
-
-
-def path_matches(filters: Sequence[str], path: str) -> bool:
-    """Whether the socket's filters let an event of this path through (§3.6). Without filters everything passes."""
-    return not filters or any(_one_matches(pattern, path) for pattern in filters)
-
-
-def _one_matches(pattern: str, path: str) -> bool:
-    if not path:
-        return False
-    if pattern == path:
-        return True
-    wanted, given = pattern.strip("/").split("/"), path.strip("/").split("/")
-    if wanted == [""]:
-        return given == [""]
-    if wanted[-1] == "**":
-        wanted = wanted[:-1]
-        given = given[: len(wanted)] if len(given) >= len(wanted) else given
-    return len(wanted) == len(given) and all(one in ("*", other) for one, other in zip(wanted, given, strict=True))
 
 
 def _event(frame: _Frame) -> Event:

@@ -577,7 +577,7 @@ web_config: /w
 gate_file: /g
 auto_reload: 10s
 connections:
-  - {name: a, protocol: relaycast, dialect: observer, url: 'http://h', token_file: /x}
+  - {name: a, protocol: relaycast, dialect: node, url: 'http://h', token_file: /x}
   - name: b
     protocol: relayfile
     url: http://h
@@ -597,9 +597,8 @@ health:
         "syncwatch.yaml:2: web_config: web_config has no effect yet; leave it out",
         "syncwatch.yaml:3: gate_file: gate_file has no effect yet; leave it out",
         "syncwatch.yaml:4: auto_reload: the file is not watched for changes yet; leave auto_reload out",
-        "syncwatch.yaml:6: connections[0].dialect: dialect observer does not run yet; dialect ring does",
-        "syncwatch.yaml:8: connections[1].protocol: protocol relayfile does not run yet; protocol relaycast does",
-        "syncwatch.yaml:12: connections[2].protocol: protocol tps does not run yet; protocol relaycast does",
+        "syncwatch.yaml:6: connections[0].dialect: dialect node does not run yet; dialects ring and observer do",
+        "syncwatch.yaml:12: connections[2].protocol: protocol tps does not run yet; protocols relaycast and relayfile do",
         "syncwatch.yaml:13: watchers: watchers do not run yet",
         "syncwatch.yaml:14: mirrors: mirrors do not run yet",
         "syncwatch.yaml:15: services: services do not run yet",
@@ -896,6 +895,6 @@ def test_the_reference_names_what_does_not_run_yet() -> None:
     assert {"protocol", "watchers", "mirrors", "services", "hooks"} == refused_paths
     assert not [
         word
-        for word in (*refused_paths - {"protocol"}, "relayfile", "tps", "observer", "node")
+        for word in (*refused_paths - {"protocol"}, "tps", "node")
         if f"`{word}`" not in section
     ]
