@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from syncwatch.relay import kinds
-from syncwatch.relay.kinds import FaultSpec
+from syncwatch.relay.kinds import FaultSpec, ProtocolName
 from syncwatch.relay.ledger import Fault, Ledger
 
 S = TypeVar("S", bound=FaultSpec)
@@ -39,9 +39,12 @@ class Active(Generic[S]):
         self.over = False
         self.timer: asyncio.TimerHandle | None = None
 
-    def concerns(self, agent: str | None) -> bool:
-        """Whether the fault is about this agent (None: about nobody in particular)."""
-        return self.spec.agent is None or self.spec.agent == agent
+    def concerns(self, agent: str | None, protocol: ProtocolName | None = "relaycast") -> bool:
+        """Whether the fault is about this stream (None: about nobody in particular) of this protocol (None: of any)."""
+        spec = self.spec
+        return (spec.agent is None or spec.agent == agent) and (
+            spec.protocol is None or protocol is None or spec.protocol == protocol
+        )
 
 
 class Injector:
@@ -63,20 +66,24 @@ class Injector:
 
     # Asking
 
-    def find(self, kind: type[S], agent: str | None = None) -> Active[S] | None:
-        """The oldest fault of a kind that concerns an agent."""
+    def find(
+        self, kind: type[S], agent: str | None = None, protocol: ProtocolName | None = "relaycast"
+    ) -> Active[S] | None:
+        """The oldest fault of a kind that concerns a stream."""
         for fault in self._by_kind.get(kind, ()):
-            if fault.concerns(agent):
+            if fault.concerns(agent, protocol):
                 return fault
         return None
 
-    def all_of(self, kind: type[S], agent: str | None = None) -> list[Active[S]]:
-        """All faults of a kind that concern an agent, oldest first."""
-        return [fault for fault in self._by_kind.get(kind, ()) if fault.concerns(agent)]
+    def all_of(
+        self, kind: type[S], agent: str | None = None, protocol: ProtocolName | None = "relaycast"
+    ) -> list[Active[S]]:
+        """All faults of a kind that concern a stream, oldest first."""
+        return [fault for fault in self._by_kind.get(kind, ()) if fault.concerns(agent, protocol)]
 
-    def take(self, kind: type[S], agent: str | None = None) -> S | None:
+    def take(self, kind: type[S], agent: str | None = None, protocol: ProtocolName | None = "relaycast") -> S | None:
         """Like `find`, and count a firing: a fault with `times` ends with its last one."""
-        fault = self.find(kind, agent)
+        fault = self.find(kind, agent, protocol)
         if fault is None:
             return None
         self.fire(fault)

@@ -3,8 +3,9 @@
 Each fault is a typed record, so that HTTP requests, YAML scripts and Python calls are checked by one definition. What a
 fault does is elsewhere: connections, replays and the HTTP interface ask the injector whether one holds.
 
-Common fields: `agent` limits a fault to one agent (its label in the ledger), None means all; `times` ends it after it
-has fired that often, None means never. Durations are seconds (`_s`).
+Common fields: `agent` limits a fault to one stream by its label in the ledger (an agent's name; an observer token's; for
+Relayfile the workspace), `protocol` to one protocol; None means all. `times` ends a fault after it has fired that often,
+None means never. Durations are seconds (`_s`).
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 Status = Annotated[int, Meta(ge=400, le=599)]
 Times = Annotated[int, Meta(ge=1)] | None
 Number = Annotated[int, Meta(ge=1)]
+ProtocolName = Literal["relaycast", "relayfile"]
 
 
 class FaultSpec(msgspec.Struct, tag_field="fault", frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A fault. `times` counts firings."""
 
     agent: str | None = None
+    protocol: ProtocolName | None = None
     times: Times = None
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from syncwatch.relay import connection
+from syncwatch.relay import outbound
 from syncwatch.relay.connection import Connection
 from syncwatch.relay.ledger import Closed, Injected, Pong, Pushed, Sent
 from tests.unit.relay_parts import Parts, Transport
@@ -185,7 +185,7 @@ async def test_what_did_not_leave_the_buffer_is_not_called_flushed() -> None:
 
 async def test_a_client_that_takes_nothing_is_reset(monkeypatch: pytest.MonkeyPatch) -> None:
     """The relay does not let a buffer grow without end."""
-    monkeypatch.setattr(connection, "MAX_BUFFER", 5000)
+    monkeypatch.setattr(outbound, "MAX_BUFFER", 5000)
     plain, other = socket.socketpair()
     parts = Wired(Transport(stuck=True, plain=plain))
     parts.fill("alice", 300)
