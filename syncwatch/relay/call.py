@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 import msgspec
 from aiohttp import web
 
-from syncwatch.relay import kinds, ws
+from syncwatch.relay import doors, kinds
 from syncwatch.relay.directory import ApiError
 from syncwatch.relay.ids import token_kind
 from syncwatch.relay.state import Agent, Channel, Workspace
@@ -171,29 +171,45 @@ async def handle(
     """Authenticate, do, answer."""
     workspace, agent = _authenticate(relay, request, need)
     label = agent.label if agent else None
-    limit = relay.faults.take(kinds.RateLimit, label)
-    if limit is not None:
-        headers = {
-            "Retry-After": f"{limit.retry_after_s:g}",
-            "X-RateLimit-Limit": str(limit.limit),
-            "X-RateLimit-Remaining": "0",
-            "X-RateLimit-Reset": str(int(relay.clock.server_s() + limit.retry_after_s)),
-        }
-        return failure(429, "rate_limit_exceeded", "Too many requests", headers)
+    refusal = await refused(relay, request, "api", label)
+    if refusal is not None:
+        return refusal
     call = Call(relay, request, await request.read(), workspace, agent)
     answer = function(call)
-    trouble = relay.faults.take(kinds.HttpTrouble, label)
+    trouble = relay.faults.take_http(kinds.HttpTrouble, "api", label)
     try:
-        if trouble is not None and trouble.delay_s:
-            await asyncio.sleep(trouble.delay_s)
+        if trouble is not None and trouble.spec.delay_s:
+            await asyncio.sleep(trouble.spec.delay_s)
     finally:
         call.settle(answer)
-    if trouble is not None and trouble.lose_answer:
-        return ws.cut_off(request)
+    if trouble is not None and trouble.spec.lose_answer:
+        return doors.cut_off(request)
     if answer.status == 204:
         return web.Response(status=204)
     told = {"ok": True} if answer.data is None else {"ok": True, "data": answer.data}
     return _json(answer.status, told, answer.headers)
+
+
+async def refused(
+    relay: Relay, request: web.Request, route: kinds.Route, label: str | None
+) -> web.StreamResponse | None:
+    """The answer that some fault wants instead of the request being done."""
+    trouble = await doors.request_trouble(relay, request, route, label)
+    if trouble is not None:
+        if not trouble.status:
+            return doors.cut_off(request)
+        return failure(trouble.status, "unavailable", trouble.message or "refused", trouble.headers)
+    limit = relay.faults.take_http(kinds.RateLimit, route, label)
+    if limit is None:
+        return None
+    wait_s = limit.spec.retry_after_s
+    headers = {} if wait_s is None else {"Retry-After": f"{wait_s:g}"}
+    headers |= {
+        "X-RateLimit-Limit": str(limit.spec.limit),
+        "X-RateLimit-Remaining": "0",
+        "X-RateLimit-Reset": str(int(relay.clock.server_s() + (wait_s or 0))),
+    }
+    return failure(429, "rate_limit_exceeded", "Too many requests", headers)
 
 
 def _authenticate(relay: Relay, request: web.Request, need: Need) -> tuple[Workspace | None, Agent | None]:

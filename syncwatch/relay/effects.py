@@ -21,21 +21,24 @@ def begun(relay: Relay, fault: Active[Any]) -> None:
     """A fault begins: do what it does at once."""
     spec = fault.spec
     if isinstance(spec, kinds.Drop | kinds.Reset | kinds.Close) and kinds.is_momentary(spec):
-        for connection in relay.connections_of(spec.agent):
+        for connection in relay.connections_of(spec.agent, spec.protocol):
             connection.end_by(spec)
     elif isinstance(spec, kinds.Outage):
-        for connection in relay.connections_of(spec.agent):
+        for connection in relay.connections_of(spec.agent, spec.protocol):
             connection.drop()
     elif isinstance(spec, kinds.Restart):
-        relay.restart(spec.down_s)
+        relay.restart(spec.down_s, durable=spec.durable)
     elif isinstance(spec, kinds.Inject):
         payload = bytes.fromhex(spec.hex) if spec.hex is not None else (spec.text or "").encode()
-        for connection in relay.connections_of(spec.agent):
+        for connection in relay.connections_of(spec.agent, spec.protocol):
             connection.inject(payload, TEXT if spec.opcode == "text" else BINARY)
     elif isinstance(spec, kinds.Oversize):
         for agent in relay.hub.agents():
             if fault.concerns(agent.label):
                 oversize(relay, agent, spec.size_bytes)
+        for workspace in relay.files.log.workspaces():
+            if fault.concerns(workspace, "relayfile"):
+                relay.files.oversize(workspace, spec.size_bytes)
 
 
 def oversize(relay: Relay, agent: Agent, size_bytes: int) -> None:
@@ -46,6 +49,6 @@ def oversize(relay: Relay, agent: Agent, size_bytes: int) -> None:
 
 def changed(relay: Relay) -> None:
     """A fault began or ended: set the clock, and let every connection look again."""
-    relay.clock.offset_s = sum(fault.spec.offset_s for fault in relay.faults.all_of(kinds.ClockOffset))
+    relay.clock.offset_s = sum(fault.spec.offset_s for fault in relay.faults.all_of(kinds.ClockOffset, protocol=None))
     for connection in list(relay.connections.values()):
         connection.refresh()

@@ -19,9 +19,11 @@ Held = AbstractContextManager[Active[S]]
 class Faults(Injector):
     """An injector with a verb for each fault that lasts."""
 
-    def refusing(self, status: int = 503, *, retry_after_s: float | None = None, **scope: Any) -> Held[kinds.Refuse]:
+    def refusing(
+        self, status: int = 503, *, retry_after_s: float | None = None, message: str = "", **scope: Any
+    ) -> Held[kinds.Refuse]:
         """Refuse upgrades."""
-        return self.hold(kinds.Refuse(status=status, retry_after_s=retry_after_s, **scope))
+        return self.hold(kinds.Refuse(status=status, retry_after_s=retry_after_s, message=message, **scope))
 
     def hanging(self, **scope: Any) -> Held[kinds.Hang]:
         """Never answer upgrades."""
@@ -38,8 +40,12 @@ class Faults(Injector):
         return self.hold(kinds.Outage(mode=mode, status=status, **scope))
 
     def token_expired(self, agent: str) -> Held[kinds.TokenExpiry]:
-        """An agent's token is no longer known."""
+        """A stream's token is no longer known."""
         return self.hold(kinds.TokenExpiry(agent=agent))
+
+    def keys_down(self, **scope: Any) -> Held[kinds.KeysDown]:
+        """The key server does not answer."""
+        return self.hold(kinds.KeysDown(**scope))
 
     def dropping(self, *, seq: int | None = None, frames: int | None = None, **scope: Any) -> Held[kinds.Drop]:
         """Flush and end the stream."""
@@ -126,9 +132,34 @@ class Faults(Injector):
         """Set the server's clock off."""
         return self.hold(kinds.ClockOffset(offset_s=offset_s))
 
-    def rate_limiting(self, *, retry_after_s: float = 1.0, **scope: Any) -> Held[kinds.RateLimit]:
+    def rate_limiting(self, *, retry_after_s: float | None = 1.0, **scope: Any) -> Held[kinds.RateLimit]:
         """Answer HTTP with 429."""
         return self.hold(kinds.RateLimit(retry_after_s=retry_after_s, **scope))
+
+    def refusing_http(
+        self,
+        status: int = 503,
+        *,
+        route: kinds.Route | None = None,
+        retry_after_s: float | None = None,
+        message: str = "",
+        **scope: Any,
+    ) -> Held[kinds.RefuseHttp]:
+        """Refuse HTTP requests, of one route or all."""
+        spec = kinds.RefuseHttp(status=status, route=route, retry_after_s=retry_after_s, message=message, **scope)
+        return self.hold(spec)
+
+    def refusing_feed(self, status: int = 503, **rest: Any) -> Held[kinds.RefuseHttp]:
+        """Refuse the feed, and nothing else."""
+        return self.refusing_http(status, route="feed", **rest)
+
+    def hanging_http(self, *, route: kinds.Route | None = None, **scope: Any) -> Held[kinds.HangHttp]:
+        """Never answer HTTP requests, of one route or all."""
+        return self.hold(kinds.HangHttp(route=route, **scope))
+
+    def hanging_feed(self, **scope: Any) -> Held[kinds.HangHttp]:
+        """Never answer the feed."""
+        return self.hanging_http(route="feed", **scope)
 
     def http_trouble(self, *, delay_s: float = 0.0, lose_answer: bool = False, **scope: Any) -> Held[kinds.HttpTrouble]:
         """Answer HTTP late or never."""

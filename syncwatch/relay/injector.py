@@ -19,6 +19,7 @@ from syncwatch.relay.kinds import FaultSpec, ProtocolName
 from syncwatch.relay.ledger import Fault, Ledger
 
 S = TypeVar("S", bound=FaultSpec)
+H = TypeVar("H", bound=kinds.HttpFault)
 
 LIVE_KINDS = (kinds.Skip, kinds.Duplicate, kinds.Reorder, kinds.Stall)
 END_KINDS = (kinds.Drop, kinds.Reset, kinds.Close)
@@ -88,6 +89,16 @@ class Injector:
             return None
         self.fire(fault)
         return fault.spec
+
+    def take_http(
+        self, kind: type[H], route: kinds.Route, agent: str | None, protocol: ProtocolName = "relaycast"
+    ) -> Active[H] | None:
+        """The oldest fault of a kind that is about this route too, with a firing counted."""
+        for fault in self.all_of(kind, agent, protocol):
+            if fault.spec.route in (None, route):
+                self.fire(fault)
+                return fault
+        return None
 
     def fire(self, fault: Active[Any], *, quietly: bool = False) -> None:
         """Count a firing; `quietly` leaves it out of the ledger, where it would only repeat what other facts say."""

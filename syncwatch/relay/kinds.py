@@ -20,6 +20,8 @@ Status = Annotated[int, Meta(ge=400, le=599)]
 Times = Annotated[int, Meta(ge=1)] | None
 Number = Annotated[int, Meta(ge=1)]
 ProtocolName = Literal["relaycast", "relayfile"]
+Route = Literal["feed", "file", "bulk", "sync", "ops", "ingest", "admin", "health", "api"]
+"""Kinds of HTTP requests: `feed` is Relayfile's `fs/events` and an observer's backfill, `api` is what has no name of its own."""
 
 
 class FaultSpec(msgspec.Struct, tag_field="fault", frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -34,10 +36,11 @@ class FaultSpec(msgspec.Struct, tag_field="fault", frozen=True, forbid_unknown_f
 
 
 class Refuse(FaultSpec, tag="refuse", frozen=True, kw_only=True):
-    """Answer upgrades with a bare status."""
+    """Answer upgrades with a status: Relaycast's bare, Relayfile's with its JSON body, in which `message` is told."""
 
     status: Status = 503
     retry_after_s: Seconds | None = None
+    message: Annotated[str, Meta(max_length=200)] = ""
 
 
 class Hang(FaultSpec, tag="hang", frozen=True, kw_only=True):
@@ -60,7 +63,11 @@ class Outage(FaultSpec, tag="outage", frozen=True, kw_only=True):
 
 
 class TokenExpiry(FaultSpec, tag="token_expiry", frozen=True, kw_only=True):
-    """The agent's token is no longer known: upgrades and HTTP get 401; open sockets stay open."""
+    """The stream's token is no longer known: upgrades and HTTP get 401; open sockets stay open."""
+
+
+class KeysDown(FaultSpec, tag="keys_down", frozen=True, kw_only=True):
+    """Relayfile's key server does not answer and no key is remembered: 503 for every token; open sockets stay open."""
 
 
 # Ends of connections: at once without a condition, else when a connection has just sent the frame numbered `seq`, or
@@ -151,7 +158,10 @@ class SlowPong(FaultSpec, tag="slow_pong", frozen=True, kw_only=True):
 
 
 class CutReplay(FaultSpec, tag="cut_replay", frozen=True, kw_only=True):
-    """Stop a replay after `after` frames; `then` acknowledge (claiming all, or only what was `sent`), say nothing, or drop."""
+    """Stop a replay after `after` frames; `then` acknowledge (claiming all, or only what was `sent`), say nothing, or drop.
+
+    Relayfile's catch-up has no acknowledgement: it just ends early, or the stream is dropped.
+    """
 
     after: Annotated[int, Meta(ge=0)]
     then: Literal["ack", "no_ack", "drop"] = "ack"
@@ -179,7 +189,7 @@ class SlowDatabase(FaultSpec, tag="slow_database", frozen=True, kw_only=True):
 
 
 class DatabaseFailing(FaultSpec, tag="database_failing", frozen=True, kw_only=True):
-    """Replays yield no rows and say nothing; HTTP answers 500; upgrades too, if `upgrades`."""
+    """Replays yield no rows and say nothing; HTTP answers 500; upgrades too, if `upgrades`. Relayfile closes with 1011."""
 
     upgrades: bool = False
 
@@ -205,9 +215,13 @@ class Oversize(FaultSpec, tag="oversize", frozen=True, kw_only=True):
 
 
 class Restart(FaultSpec, tag="restart", frozen=True, kw_only=True):
-    """Clear counters, rings and presence, drop all sockets without a close frame, stay away for `down_s`."""
+    """Clear counters, rings and presence, drop all sockets without a close frame, stay away for `down_s`.
+
+    Relayfile's log is gone and its counters begin at 1, unless its backend is `durable`.
+    """
 
     down_s: Seconds = 0.0
+    durable: bool = False
 
 
 class ClockOffset(FaultSpec, tag="clock_offset", frozen=True, kw_only=True):
@@ -217,10 +231,26 @@ class ClockOffset(FaultSpec, tag="clock_offset", frozen=True, kw_only=True):
 
 
 class RateLimit(FaultSpec, tag="rate_limit", frozen=True, kw_only=True):
-    """Answer HTTP requests with 429."""
+    """Answer HTTP requests with 429, with `Retry-After` unless that is None; Relayfile's upgrades too, always without."""
 
-    retry_after_s: Seconds = 1.0
+    retry_after_s: Seconds | None = 1.0
     limit: Number = 30_000
+    route: Route | None = None
+
+
+class RefuseHttp(FaultSpec, tag="refuse_http", frozen=True, kw_only=True):
+    """Answer HTTP requests (of one `route`, or all) with a status instead of doing them; upgrades go on."""
+
+    route: Route | None = None
+    status: Status = 503
+    retry_after_s: Seconds | None = None
+    message: Annotated[str, Meta(max_length=200)] = ""
+
+
+class HangHttp(FaultSpec, tag="hang_http", frozen=True, kw_only=True):
+    """Accept HTTP requests (of one `route`, or all), never answer; hanging ones are cut off when the fault ends."""
+
+    route: Route | None = None
 
 
 class HttpTrouble(FaultSpec, tag="http_trouble", frozen=True, kw_only=True):
@@ -228,7 +258,11 @@ class HttpTrouble(FaultSpec, tag="http_trouble", frozen=True, kw_only=True):
 
     delay_s: Seconds = 0.0
     lose_answer: bool = False
+    route: Route | None = None
 
+
+HttpFault = RateLimit | RefuseHttp | HangHttp | HttpTrouble
+"""Faults of HTTP requests: they can be about one route."""
 
 AnyFault = (
     Refuse
@@ -236,6 +270,7 @@ AnyFault = (
     | AcceptOnly
     | Outage
     | TokenExpiry
+    | KeysDown
     | Drop
     | Reset
     | Close
@@ -258,6 +293,8 @@ AnyFault = (
     | Restart
     | ClockOffset
     | RateLimit
+    | RefuseHttp
+    | HangHttp
     | HttpTrouble
 )
 

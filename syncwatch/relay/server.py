@@ -15,22 +15,25 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
-from syncwatch.relay import api, control, effects, kinds, ws
+from syncwatch.relay import api, control, doors, effects, kinds, ws
 from syncwatch.relay.call import failure
 from syncwatch.relay.clock import ServerClock
-from syncwatch.relay.connection import Connection
 from syncwatch.relay.directory import ApiError, Directory
 from syncwatch.relay.faults import Faults
 from syncwatch.relay.framing import TEXT
 from syncwatch.relay.inprocess import InProcess
 from syncwatch.relay.ledger import DEFAULT_CAP, Ledger
 from syncwatch.relay.listener import Listener
+from syncwatch.relay.outbound import Outbound
 from syncwatch.relay.posting import Posting
+from syncwatch.relay.relayfile import api as files_api
+from syncwatch.relay.relayfile.service import Files
 from syncwatch.relay.script import Script
-from syncwatch.relay.state import Agent, Hub, Workspace
+from syncwatch.relay.state import Hub
 from syncwatch.relay.store import DatabaseError, Store
 
 SWEEP_S = 60.0
@@ -62,7 +65,9 @@ class Relay(InProcess):
         self.posting = Posting(self.directory)
         self.workspace_stream = workspace_stream
         """Whether workspace keys may open a socket."""
-        self.connections: dict[int, Connection] = {}
+        self.files = Files(self.ledger, self.clock, self.faults)
+        """The Relayfile side."""
+        self.connections: dict[int, Outbound] = {}
         self.in_flight: set[tuple[str, str]] = set()
         """Idempotency keys whose first request is not answered yet."""
         self.stopping = False
@@ -108,8 +113,13 @@ class Relay(InProcess):
         """Where a client with this token connects."""
         return f"{self.url.replace('http', 'ws', 1)}/v1/ws?token={token}&origin_client=test&origin_version=0"
 
+    def files_ws_url(self, workspace: str, token: str, **query: str) -> str:
+        """Where a Relayfile client connects; `query` may have `cursor` and `from`."""
+        told = urlencode({"token": token} | query)
+        return f"{self.url.replace('http', 'ws', 1)}/v1/workspaces/{quote(workspace)}/fs/ws?{told}"
+
     def summary(self) -> dict[str, Any]:
-        """Totals per agent, to be shown beside what a client counted."""
+        """Totals per agent and per Relayfile workspace, to be shown beside what a client counted."""
         agents = []
         for agent in self.hub.agents():
             tally = self.ledger.tally(agent.label)
@@ -132,16 +142,17 @@ class Relay(InProcess):
             "clock_offset_s": self.clock.offset_s,
             "listening": self.listening,
             "agents": agents,
+            "workspaces": self.files.summary(),
         }
 
     # In process: what happens to connections
 
-    def connections_of(self, agent: str | None) -> list[Connection]:
-        """The open connections of an agent (None: all)."""
+    def connections_of(self, agent: str | None, protocol: kinds.ProtocolName | None = None) -> list[Outbound]:
+        """The open connections of a stream (None: all), of a protocol (None: any)."""
         return [
             connection
             for connection in list(self.connections.values())
-            if connection.open and agent in (None, connection.label)
+            if connection.open and agent in (None, connection.label) and protocol in (None, connection.protocol)
         ]
 
     def inject(self, agent: str, payload: bytes | str, opcode: int = TEXT) -> int:
@@ -168,9 +179,13 @@ class Relay(InProcess):
         for connection in self.connections_of(agent):
             connection.close(code, reason)
 
-    def restart(self, down_s: float = 0.0) -> None:
-        """Forget counters, rings and presence; drop all sockets; with `down_s`, refuse every connection for that long."""
+    def restart(self, down_s: float = 0.0, *, durable: bool = False) -> None:
+        """Forget counters, rings and presence; drop all sockets; with `down_s`, refuse every connection for that long.
+
+        Relayfile's log is forgotten too, unless it is `durable`.
+        """
         self.hub.restart()
+        self.files.restart(durable=durable)
         for connection in self.connections_of(None):
             connection.drop()
         if down_s > 0 and self.listening:
@@ -245,14 +260,14 @@ class Relay(InProcess):
         await self._runner.cleanup()
         self.store.close()
 
-    def connect(self, transport: asyncio.Transport, agent: Agent | None, workspace: Workspace) -> Connection:
+    def take_in(self, transport: asyncio.Transport, make: Callable[[int, asyncio.Transport], doors.C]) -> doors.C:
         """Take a socket in after its handshake."""
         self._count += 1
-        connection = Connection(self._count, transport, agent, workspace, self.hub, self.faults)
+        connection = make(self._count, transport)
         self.connections[connection.id] = connection
         return connection
 
-    def disconnect(self, connection: Connection) -> None:
+    def disconnect(self, connection: Outbound) -> None:
         """Forget a socket that is gone."""
         self.connections.pop(connection.id, None)
 
@@ -277,7 +292,9 @@ class Relay(InProcess):
     async def _guard(self, request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
         """What is the same for every request."""
         if not self.listening:
-            return ws.cut_off(request)  # a kept-alive connection does not outlive its server
+            return doors.cut_off(request)  # a kept-alive connection does not outlive its server
+        if files_api.owns(request.path):
+            return await files_api.answer(self, request)
         if "upgrade" in request.headers and request.path != "/v1/ws":
             return ws.refuse(self, 426, "any other path")
         try:
@@ -295,7 +312,7 @@ class Relay(InProcess):
     async def _dress(self, request: web.Request, response: web.StreamResponse) -> None:
         """The real server names no software, and its date is its own clock's."""
         response.headers.pop("Server", None)
-        if response.status == 101 or "upgrade" in request.headers:
+        if response.status == 101 or ("upgrade" in request.headers and not files_api.owns(request.path)):
             response.headers.pop("Date", None)
             response.headers.pop("Content-Type", None)
         else:

@@ -8,31 +8,22 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from aiohttp import WebSocketError, WSMsgType, web
+from aiohttp import web
 
-from syncwatch.relay import kinds, replay, resync
+from syncwatch.relay import doors, kinds, replay, resync
 from syncwatch.relay.connection import Connection
 from syncwatch.relay.ids import token_kind
-from syncwatch.relay.injector import Active
 from syncwatch.relay.ledger import Opened, Received, Refused
 from syncwatch.relay.state import Agent, Workspace
 
 if TYPE_CHECKING:
     from syncwatch.relay.server import Relay
 
-MAX_FRAME = 100 * 1024 * 1024
-"""What the real server's WebSocket library takes from a client."""
 
-_POLL_S = 0.02
-
-
-def refuse(relay: Relay, status: int, why: str, agent: str = "", retry_after_s: float | None = None) -> web.Response:
+def refuse(relay: Relay, status: int, why: str, agent: str = "", headers: dict[str, str] | None = None) -> web.Response:
     """A bare refusal."""
     relay.ledger.add(Refused, agent=agent, status=status, why=why)
-    headers = {"Connection": "close"}
-    if retry_after_s is not None:
-        headers["Retry-After"] = f"{retry_after_s:g}"
-    response = web.Response(status=status, headers=headers)
+    response = web.Response(status=status, headers={"Connection": "close"} | (headers or {}))
     response.force_close()
     return response
 
@@ -43,9 +34,7 @@ async def upgrade(relay: Relay, request: web.Request) -> web.StreamResponse:
     kind = token_kind(token)
     agent = relay.directory.agent_by_token(token) if kind == "at" else None
     workspace = relay.directory.workspace_by_key(token) if kind == "rk" else None
-    label = agent.label if agent else ""
-
-    refusal = await _faulty(relay, request, label)
+    refusal = await _faulty(relay, request, agent.label if agent else "")
     if refusal is not None:
         return refusal
     if workspace is not None and not relay.workspace_stream:
@@ -59,87 +48,33 @@ async def upgrade(relay: Relay, request: web.Request) -> web.StreamResponse:
 
 async def _faulty(relay: Relay, request: web.Request, label: str) -> web.StreamResponse | None:
     """The refusal some fault wants, if any does."""
-    faults = relay.faults
-    hang = faults.find(kinds.Hang, label)
-    if hang is not None:
-        faults.fire(hang)
-        relay.ledger.add(Refused, agent=label, status=0, why="hang")
-        # `times` may have ended the fault with this very request; it hangs all the same, until the client goes.
-        while _hangs(relay, request, hang):  # noqa: ASYNC110  (a transport's end has no event)
-            await asyncio.sleep(_POLL_S)
-        return cut_off(request)
-    outage = faults.take(kinds.Outage, label)
-    if outage is not None and outage.mode == "close":
-        relay.ledger.add(Refused, agent=label, status=0, why="outage")
-        return cut_off(request)
-    if outage is not None:
-        return refuse(relay, outage.status, "outage", label, outage.retry_after_s)
-    if faults.take(kinds.TokenExpiry, label) is not None:
+    trouble = await doors.upgrade_trouble(relay, request, label)
+    if trouble is not None:
+        if not trouble.status:
+            return doors.cut_off(request)
+        return refuse(relay, trouble.status, trouble.why, label, trouble.headers)
+    if relay.faults.take(kinds.TokenExpiry, label) is not None:
         return refuse(relay, 401, "token expired", label)
-    told = faults.take(kinds.Refuse, label)
-    if told is not None:
-        return refuse(relay, told.status, "refuse", label, told.retry_after_s)
-    failing = faults.find(kinds.DatabaseFailing)
+    failing = relay.faults.find(kinds.DatabaseFailing)
     if failing is not None and failing.spec.upgrades:
         return refuse(relay, 500, "database failing", label)
     return None
 
 
-def _hangs(relay: Relay, request: web.Request, hang: Active[kinds.Hang]) -> bool:
-    return request.transport is not None and not relay.stopping and not (hang.over and hang.spec.times is None)
-
-
-def cut_off(request: web.Request) -> web.Response:
-    """Close the connection without an answer."""
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response(status=500)  # goes nowhere: the transport is closed
-
-
 async def _serve(relay: Relay, request: web.Request, agent: Agent | None, workspace: Workspace) -> web.StreamResponse:
-    # Pings and closes are answered by the connection, so that faults can hold the answers back and their order is the
-    # ledger's.
-    socket = web.WebSocketResponse(autoping=False, autoclose=False, compress=False, max_msg_size=MAX_FRAME, timeout=1.0)
-    await socket.prepare(request)
-    transport = request.transport
-    if transport is None:
+    def make(ident: int, transport: asyncio.Transport) -> Connection:
+        return Connection(ident, transport, agent, workspace, relay.hub, relay.faults)
+
+    socket, connection = await doors.accept(relay, request, make)
+    if connection is None:
         return socket
-    connection = relay.connect(transport, agent, workspace)
     relay.ledger.add(Opened, connection=connection.id, agent=connection.label, epoch=relay.hub.epoch)
     if agent is not None:
         relay.hub.attach(agent, connection)
     else:
         workspace.streams = (*workspace.streams, connection)
-    try:
-        await _read(relay, socket, connection)
-        while not connection.gone:  # noqa: ASYNC110  (a transport's end has no event)
-            await asyncio.sleep(_POLL_S)
-    finally:
-        connection.lost()
-        relay.disconnect(connection)
+    await doors.attend(relay, socket, connection, lambda data: _heed(relay, connection, data))
     return socket
-
-
-async def _read(relay: Relay, socket: web.WebSocketResponse, connection: Connection) -> None:
-    """Read until the client's side ends."""
-    while True:
-        message = await socket.receive()
-        await connection.readable.wait()
-        if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-            if connection.open:
-                _heed(relay, connection, message.data)
-        elif message.type is WSMsgType.PING:
-            connection.websocket_ping(bytes(message.data))
-        elif message.type is WSMsgType.CLOSE:
-            # 1005 is aiohttp's word for a close frame without a code.
-            connection.closed_by_client(message.data or None, message.extra or "")
-            return
-        elif message.type is WSMsgType.ERROR:
-            if isinstance(message.data, WebSocketError):
-                connection.closed_by_reader(int(message.data.code))
-            return
-        elif message.type in (WSMsgType.CLOSED, WSMsgType.CLOSING):
-            return
 
 
 def _heed(relay: Relay, connection: Connection, data: str | bytes) -> None:
