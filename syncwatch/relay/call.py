@@ -187,7 +187,7 @@ async def handle(
     if answer.status == 204:
         return web.Response(status=204)
     told = {"ok": True} if answer.data is None else {"ok": True, "data": answer.data}
-    return _json(answer.status, told, answer.headers)
+    return respond(answer.status, told, answer.headers)
 
 
 async def refused(
@@ -236,8 +236,9 @@ def _authenticate(relay: Relay, request: web.Request, need: Need) -> tuple[Works
 
 def failure(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> web.Response:
     """The envelope of an error."""
-    return _json(status, {"ok": False, "error": {"code": code, "message": message}}, headers or {})
+    return respond(status, {"ok": False, "error": {"code": code, "message": message}}, headers or {})
 
 
-def _json(status: int, told: Any, headers: dict[str, str]) -> web.Response:
+def respond(status: int, told: Any, headers: dict[str, str]) -> web.Response:
+    """A JSON answer."""
     return web.Response(status=status, body=msgspec.json.encode(told), content_type="application/json", headers=headers)

@@ -67,11 +67,16 @@ class Directory:
                 if muted:
                     channel.muted.add(agent_id)
 
-    def _take_up(self, ident: int, name: str, workspace: Workspace) -> Agent:
+    def label(self, name: str, workspace: Workspace) -> str:
+        """A label that nobody has yet: the name, with the workspace before it where somebody has that already."""
         label = name if name not in self._labels else f"{workspace.name}/{name}"
         if label in self._labels:
             label = f"{workspace.id}/{name}"
         self._labels.add(label)
+        return label
+
+    def _take_up(self, ident: int, name: str, workspace: Workspace) -> Agent:
+        label = self.label(name, workspace)
         agent = workspace.agents[name] = self._by_id[ident] = Agent(ident, name, label, workspace)
         return agent
 

@@ -83,11 +83,15 @@ async def _hang(relay: Relay, request: web.Request, hang: Active[Any]) -> None:
         await asyncio.sleep(_POLL_S)
 
 
-def cut_off(request: web.Request) -> web.Response:
+class NoAnswer(web.Response):
+    """Stands for an answer that goes nowhere: its transport is closed."""
+
+
+def cut_off(request: web.Request) -> NoAnswer:
     """Close the connection without an answer."""
     if request.transport is not None:
         request.transport.abort()
-    return web.Response(status=500)  # goes nowhere: the transport is closed
+    return NoAnswer(status=500)
 
 
 async def accept(

@@ -120,6 +120,10 @@ class Faults(Injector):
         """Acknowledge something else."""
         return self.hold(kinds.WrongAck(fields=fields, **scope))
 
+    def log_failing(self, **scope: Any) -> Held[kinds.LogFailing]:
+        """Let workspaces' event logs fail."""
+        return self.hold(kinds.LogFailing(**scope))
+
     def slow_database(self, delay_s: float, **scope: Any) -> Held[kinds.SlowDatabase]:
         """Wait before the database's part of a replay."""
         return self.hold(kinds.SlowDatabase(delay_s=delay_s, **scope))

@@ -17,7 +17,7 @@ EPOCH_MS = 1_735_689_600_000
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (2654435761, 1597334677, 2246822507, 3266489909)
-_TOKEN = re.compile(r"(at|rk)_live_[0-9a-f]{32}")
+_TOKEN = re.compile(r"(at|rk|ot)_live_[0-9a-f]{32}")
 
 
 def _mix(lanes: tuple[int, int, int, int], text: str) -> tuple[int, int, int, int]:
@@ -78,12 +78,12 @@ def snowflake_s(snowflake: int) -> float:
 
 
 def new_token(kind: str) -> str:
-    """A token of a kind: `at` for an agent, `rk` for a workspace key."""
+    """A token of a kind: `at` for an agent, `rk` for a workspace key, `ot` for an observer."""
     return f"{kind}_live_{secrets.token_hex(16)}"
 
 
 def token_kind(token: str) -> str | None:
-    """`at` or `rk`, or None for a token of any other form."""
+    """`at`, `rk` or `ot`, or None for a token of any other form."""
     return token[:2] if _TOKEN.fullmatch(token) else None
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from syncwatch.relay.directory import Directory
 from syncwatch.relay.events import event
+from syncwatch.relay.observer.tokens import SCOPES, Filters, Observers
 from syncwatch.relay.posting import Posting
 from syncwatch.relay.state import Agent, Hub, Workspace
 
@@ -25,6 +26,7 @@ class InProcess:
     hub: Hub
     directory: Directory
     posting: Posting
+    observers: Observers
 
     def workspace(self, name: str) -> NewWorkspace:
         """Create a workspace with its channel `general`."""
@@ -35,6 +37,23 @@ class InProcess:
         """Create an agent, a member of `general`; its token is returned."""
         token: str = self.directory.create_agent(self._workspace(workspace), name)["token"]
         return token
+
+    def observer(
+        self,
+        workspace: NewWorkspace,
+        name: str,
+        *,
+        channels: Iterable[str] = (),
+        scopes: Iterable[str] = SCOPES,
+        include_dms: bool = True,
+    ) -> str:
+        """Create an observer; its token is returned. With `channels` it sees only these (and what has no channel)."""
+        filters = Filters(channel_names=tuple(channels), include_dms=include_dms)
+        return self.observers.create(self._workspace(workspace), name, tuple(scopes), filters).token
+
+    def revoke_observer(self, name: str) -> None:
+        """Revoke an observer's token, by its label; open sockets find out at a publish, 5 s after the last look at most."""
+        self.observers.revoke(self.observers.by_label(name))
 
     def channel(self, workspace: NewWorkspace, name: str, members: Iterable[str] = ()) -> None:
         """Create a channel and let agents join it, in this order."""

@@ -182,6 +182,10 @@ class WrongAck(FaultSpec, tag="wrong_ack", frozen=True, kw_only=True):
     fields: dict[str, Any]
 
 
+class LogFailing(FaultSpec, tag="log_failing", frozen=True, kw_only=True):
+    """A workspace's event log cannot be written: observers' frames carry no `seq`, and no backfill has them."""
+
+
 class SlowDatabase(FaultSpec, tag="slow_database", frozen=True, kw_only=True):
     """Wait between the ring's part of a replay and the database's: live events slip in between."""
 
@@ -286,6 +290,7 @@ AnyFault = (
     | NoAck
     | EarlyAck
     | WrongAck
+    | LogFailing
     | SlowDatabase
     | DatabaseFailing
     | Inject

@@ -14,7 +14,7 @@ class Published(Fact, tag="published", frozen=True, gc=False):
 
     For Relayfile `number` is the n of `evt_n`, one counter for all workspaces; for an observer log it is the `seq`, one
     counter per workspace, or None when the log could not be written. `id` is what the frame carries, `timestamp` the
-    server's own time in it.
+    server's own time in it. `path` is an observer event's channel, `provider` and `correlation_id` are Relayfile's alone.
     """
 
     protocol: str

@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
 from aiohttp import web
@@ -28,6 +28,9 @@ from syncwatch.relay.framing import TEXT
 from syncwatch.relay.inprocess import InProcess
 from syncwatch.relay.ledger import DEFAULT_CAP, Ledger
 from syncwatch.relay.listener import Listener
+from syncwatch.relay.observer import api as observer_api
+from syncwatch.relay.observer.log import EventLog
+from syncwatch.relay.observer.tokens import Observers
 from syncwatch.relay.outbound import Outbound
 from syncwatch.relay.posting import Posting
 from syncwatch.relay.relayfile import api as files_api
@@ -35,6 +38,9 @@ from syncwatch.relay.relayfile.service import Files
 from syncwatch.relay.script import Script
 from syncwatch.relay.state import Hub
 from syncwatch.relay.store import DatabaseError, Store
+
+Generation = Literal["ring", "observer"]
+"""Which Relaycast server it is: `ring` lets agents in at `/v1/ws`, `observer` observers alone (wire: relaycast §0)."""
 
 SWEEP_S = 60.0
 STOP_S = 0.25
@@ -55,6 +61,7 @@ class Relay(InProcess):
         workspace_stream: bool,
         control_api: bool,
         seed: int,
+        generation: Generation,
     ) -> None:
         self.clock = ServerClock(clock)
         self.ledger = Ledger(clock, ledger_cap)
@@ -63,6 +70,12 @@ class Relay(InProcess):
         self.store = Store(database, lambda: self.faults.find(kinds.DatabaseFailing) is not None)
         self.directory = Directory(self.store, self.hub, self.clock)
         self.posting = Posting(self.directory)
+        self.generation = generation
+        self.observers = Observers(self.directory)
+        self.events = EventLog(self.store, self.ledger, self.clock, self.faults)
+        """The workspaces' durable logs, written in the generation `observer`."""
+        if generation == "observer":
+            self.hub.observe = self.events.publish
         self.workspace_stream = workspace_stream
         """Whether workspace keys may open a socket."""
         self.files = Files(self.ledger, self.clock, self.faults)
@@ -79,6 +92,8 @@ class Relay(InProcess):
         app.on_response_prepare.append(self._dress)
         app.router.add_get("/v1/ws", self._websocket)
         api.add_routes(app, self)
+        if generation == "observer":
+            observer_api.add_routes(app, self)
         if control_api:
             control.add_routes(app, self)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -185,6 +200,7 @@ class Relay(InProcess):
         Relayfile's log is forgotten too, unless it is `durable`.
         """
         self.hub.restart()
+        self.events.restart()
         self.files.restart(durable=durable)
         for connection in self.connections_of(None):
             connection.drop()
@@ -329,6 +345,7 @@ async def serve(
     workspace_stream: bool = False,
     control_api: bool = True,
     seed: int = 0,
+    generation: Generation = "ring",
 ) -> Relay:
     """Start a relay; the caller stops it with `await relay.stop()`.
 
@@ -346,6 +363,7 @@ async def serve(
         workspace_stream=workspace_stream,
         control_api=control_api,
         seed=seed,
+        generation=generation,
     )
     await relay.open(host, port)
     return relay

@@ -7,7 +7,7 @@ survives a restart is the store's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from syncwatch.relay import events
@@ -82,6 +82,8 @@ class Hub:
         self.clock = clock
         self.epoch = 1
         self.workspaces: dict[int, Workspace] = {}
+        self.observe: Callable[[Workspace, Event], None] | None = None
+        """Who keeps the workspaces' event logs, where the server's generation has them (wire: relaycast §12)."""
 
     def agents(self) -> Iterable[Agent]:
         """All agents of all workspaces."""
@@ -145,9 +147,11 @@ class Hub:
             self.push(agent, event, channel_seq)
 
     def stream(self, workspace: Workspace, event: Event) -> None:
-        """To the sockets opened with the workspace's key."""
+        """To the sockets opened with the workspace's key, and into its log."""
         for sink in workspace.streams:
             sink.stream(event)
+        if self.observe is not None:
+            self.observe(workspace, event)
 
     # Presence
 

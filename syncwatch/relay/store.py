@@ -42,6 +42,13 @@ CREATE INDEX IF NOT EXISTS messages_thread ON messages (thread_id);
 CREATE TABLE IF NOT EXISTS reactions (
   id INTEGER PRIMARY KEY, message_id INTEGER, agent_id INTEGER, emoji TEXT, created_at INTEGER,
   UNIQUE (message_id, agent_id, emoji));
+CREATE TABLE IF NOT EXISTS observers (
+  id INTEGER PRIMARY KEY, workspace_id INTEGER, name TEXT, token_hash TEXT UNIQUE, scopes TEXT, filters TEXT,
+  created_at INTEGER,
+  UNIQUE (workspace_id, name));
+CREATE TABLE IF NOT EXISTS workspace_events (
+  workspace_id INTEGER, seq INTEGER, type TEXT, channel_id TEXT, channel TEXT, payload BLOB, created_at REAL,
+  PRIMARY KEY (workspace_id, seq));
 CREATE TABLE IF NOT EXISTS idempotency (
   scope TEXT, key TEXT, fingerprint TEXT, answer BLOB, created_at REAL,
   PRIMARY KEY (scope, key));
@@ -123,7 +130,7 @@ class Store:
 
     def last_id(self) -> int:
         """The highest snowflake in use, 0 in an empty database."""
-        tables = ("workspaces", "agents", "channels", "conversations", "messages", "reactions")
+        tables = ("workspaces", "agents", "channels", "conversations", "messages", "reactions", "observers")
         return max(int(self.row(f"SELECT coalesce(max(id), 0) FROM {table}")[0]) for table in tables)  # noqa: S608  (names above)
 
     # Messages

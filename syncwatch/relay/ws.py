@@ -14,6 +14,7 @@ from syncwatch.relay import doors, kinds, replay, resync
 from syncwatch.relay.connection import Connection
 from syncwatch.relay.ids import token_kind
 from syncwatch.relay.ledger import Opened, Received, Refused
+from syncwatch.relay.observer.connection import ObserverConnection
 from syncwatch.relay.state import Agent, Workspace
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def refuse(relay: Relay, status: int, why: str, agent: str = "", headers: dict[s
 async def upgrade(relay: Relay, request: web.Request) -> web.StreamResponse:
     """Answer an upgrade request for `/v1/ws`."""
     token = request.query.get("token", "")
+    if relay.generation == "observer":
+        return await _observe(relay, request, token)
     kind = token_kind(token)
     agent = relay.directory.agent_by_token(token) if kind == "at" else None
     workspace = relay.directory.workspace_by_key(token) if kind == "rk" else None
@@ -44,6 +47,37 @@ async def upgrade(relay: Relay, request: web.Request) -> web.StreamResponse:
     if workspace is not None:
         return await _serve(relay, request, None, workspace)
     return refuse(relay, 401, "token missing, unknown or ill-formed")
+
+
+async def _observe(relay: Relay, request: web.Request, token: str) -> web.StreamResponse:
+    """Let an observer in; agents have moved to another transport, and workspace keys are refused too."""
+    observer = relay.observers.by_token(token)
+    refusal = await _faulty(relay, request, observer.label if observer else "")
+    if refusal is not None:
+        return refusal
+    if observer is None:
+        return refuse(relay, 401, "no observer token")
+    if not observer.may_stream:
+        return refuse(relay, 403, "insufficient scope", observer.label)
+
+    def make(ident: int, transport: asyncio.Transport) -> ObserverConnection:
+        return ObserverConnection(ident, transport, observer, relay.observers, relay.events, relay.faults)
+
+    socket, connection = await doors.accept(relay, request, make)
+    if connection is None:
+        return socket
+    relay.ledger.add(Opened, connection=connection.id, agent=connection.label, epoch=relay.hub.epoch)
+    relay.events.attach(connection)
+
+    def heed(data: str | bytes) -> None:
+        said = resync.understand(data)
+        kind = "resync" if said.resync is not None else said.kind[:64]
+        relay.ledger.add(Received, connection=connection.id, kind=kind)
+        if kind == "ping":
+            connection.ping()
+
+    await doors.attend(relay, socket, connection, heed)
+    return socket
 
 
 async def _faulty(relay: Relay, request: web.Request, label: str) -> web.StreamResponse | None:
