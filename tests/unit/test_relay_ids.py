@@ -64,12 +64,13 @@ def test_tokens_are_told_by_their_form() -> None:
     """A prefix and 32 hex digits; anything else is ill-formed."""
     assert "at" == token_kind(new_token("at"))
     assert "rk" == token_kind(new_token("rk"))
+    assert "ot" == token_kind(new_token("ot"))
     for wrong in (
         "",
         "at_live_",
         "at_live_" + "g" * 32,
         "at_live_" + "a" * 31,
-        "ot_live_" + "a" * 32,
+        "nt_live_" + "a" * 32,
         new_token("at") + "a",
     ):
         assert token_kind(wrong) is None
