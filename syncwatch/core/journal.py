@@ -278,14 +278,15 @@ class Journal(Ledger):
         self.recovered_top = self.recovered_low = self.recovered_now = 0
 
     def row(self, now: float, event: Event, ours: bool, promised: Origin) -> None:
-        """One row behind the floor. `promised`: what it is if the socket does not bring it and was not meant to have brought it before."""
+        """One row from the floor on; the floor itself was compared before. `promised`: what it is if the socket does not bring it and was not meant to have brought it before."""
         number = event.number
         assert number is not None  # the codec gives numbered rows only
         if number > self._head:
             if self.dense and self._head and number > self._head + 1:
                 self.holes_in_feed = True
             self._head = number
-        if not ours or number <= max(self._base, self.forgotten_up_to) or self._take(number, event) or self.identities.knows(event):
+        compared = self.floor is not None and number == self.floor.number
+        if compared or not ours or number <= max(self._base, self.forgotten_up_to) or self._take(number, event) or self.identities.knows(event):
             return
         origin = Origin.AUDIT if number <= self._top_at_open else promised
         self._found[number] = Found(event, now, origin)
