@@ -494,8 +494,8 @@ class Session:
             if self.heartbeat.answered(now, now + self._wall_offset, said.token):
                 self._half_open = None
                 self.recovery.answered(now)
-            if said.server_time_s is not None:
-                self._clock_offset(said.server_time_s - (now + self._wall_offset))
+            if said.server_time_s is not None:  # stamped on the way: half the round trip ago is the best guess
+                self._clock_offset(said.server_time_s - (now + self._wall_offset - (self.heartbeat.last_rtt_s or 0.0) / 2.0))
         elif isinstance(said, Ack):
             self._controls += 1
             self.recovery.acknowledged(now, said)

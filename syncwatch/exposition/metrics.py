@@ -23,7 +23,16 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from syncwatch.core.histogram import HistogramSnapshot
 from syncwatch.core.snapshot import CanarySnapshot, ConnectionSnapshot, ContinuitySnapshot, Moment, Snapshot
 from syncwatch.core.states import ESTABLISHED
-from syncwatch.exposition.registry import DEFINITIONS, PER_CONNECTION, Definition, Kind, LabelSet, Section, label_sets
+from syncwatch.exposition.registry import (
+    DEFINITIONS,
+    PER_CONNECTION,
+    Definition,
+    Kind,
+    LabelSet,
+    Section,
+    absent,
+    label_sets,
+)
 
 Value = float | HistogramSnapshot
 Values = Mapping[Any, Value] | None
@@ -214,7 +223,10 @@ def _completed(definition: Definition, connection: ConnectionSnapshot, values: V
 
     A count outside the closed sets is exported all the same: a number that is not zero is never hidden.
     """
-    closed = label_sets(connection.protocol, connection.dialect).get(definition.name)
+    kind = (connection.protocol, connection.dialect)
+    if values is not None and definition.name in absent(*kind) and not any(values.values()):
+        return None
+    closed = label_sets(*kind).get(definition.name)
     if values is None or closed is None or definition.sparse:
         return values
     return {**dict.fromkeys(closed, 0.0), **{key: value for key, value in values.items() if key in closed or value}}

@@ -348,7 +348,7 @@ GLOSSARY: tuple[Words, ...] = (
 
 
 class Never(msgspec.Struct, frozen=True):
-    """Label values that connections of one kind can never report, in these metrics, and why not."""
+    """Label values that connections of one kind can never report, in these metrics, and why not. No values: the metrics are absent altogether."""
 
     values: tuple[str, ...]
     metrics: tuple[str, ...]
@@ -356,6 +356,13 @@ class Never(msgspec.Struct, frozen=True):
 
 
 _FEED_SETTLES = (
+    Never(
+        (),
+        tuple(f"syncwatch_sequence_{name}" for name in ("missing", "lost_total", "unaccounted_total", "late_total")),
+        "what the log shows to be missed is recovered from it in the same step; what it never had cannot be known",
+    ),
+    Never((FrameKind.CONTROL,), ("syncwatch_frames_received_total", "syncwatch_frames_sent_total"), "there are only events and heartbeats"),
+    Never((), ("syncwatch_heartbeats_late_total",), "a connection is dropped as soon as a ping was missed"),
     Never((Claim.GAP,), ("syncwatch_resyncs_total",), "the log does not forget, so no gap is ever declared"),
     Never(
         (Anomaly.ACK_EARLY, Anomaly.ACK_MISSING, Anomaly.ACK_UNSOLICITED, Anomaly.REPLAY_SHORT, Anomaly.IMPLAUSIBLE_JUMP),
@@ -403,6 +410,12 @@ def label_sets(protocol: str, dialect: str) -> Mapping[str, tuple[LabelSet, ...]
         return not any(name in rule.metrics and set(rule.values) & set(values) for rule in never)
 
     return {name: tuple(one for one in sets if possible(name, one)) for name, sets in LABEL_SETS.items()}
+
+
+@cache
+def absent(protocol: str, dialect: str) -> frozenset[str]:
+    """Metrics that a connection of this protocol and dialect has no sample of."""
+    return frozenset(name for rule in NEVER.get((protocol, dialect), ()) if not rule.values for name in rule.metrics)
 
 
 _PREAMBLE = """\
@@ -470,7 +483,7 @@ def _protocol_table() -> list[str]:
     ]
     for (protocol, dialect), rules in NEVER.items():
         rows += [
-            f"| {protocol} | {dialect} | {_words(one.metrics)} | {_words(one.values)} | {one.why} |" for one in rules
+            f"| {protocol} | {dialect} | {_words(one.metrics)} | {_words(one.values) or 'absent'} | {one.why} |" for one in rules
         ]
     return rows
 

@@ -526,6 +526,29 @@ def test_series_budget() -> None:
     assert (185, 222, 39) == (without, with_canary, len(judged))  # what it is today: more needs a reason
 
 
+@pytest.mark.parametrize(("protocol", "dialect", "count"), [("relayfile", "push", 199), ("relaycast", "observer", 184)])
+def test_series_budget_of_feeds(protocol: str, dialect: str, count: int) -> None:
+    """A connection whose log is read over HTTP, every state seen but the last; Relayfile's pongs tell the server's clock."""
+    entered = {state: WALL_S for state in State if state is not State.CLOSED}
+    known: dict[str, Any] = {} if protocol == "relayfile" else {"clock_offset_s": None, "event_latency": None}
+    read = msgspec.structs.replace(AUDITED, events_received={}, resyncs={})
+    one = worst(protocol=protocol, dialect=dialect, canary=None, continuity=read, **known)
+    phases = dict.fromkeys(("dns", "tcp", "tls", "upgrade"), 0.1)  # there is no handshake of the protocol's own
+    nothing = dict.fromkeys(("missing", "missed", "recovered", "lost", "unaccounted", "late"), 0)
+    one = msgspec.structs.replace(
+        one,
+        timeline=timeline(entered_wall_s=entered),
+        last_handshake_s=phases,
+        continuity=msgspec.structs.replace(read, **nothing),
+        frames_received={},
+        frames_sent={},
+        heartbeat=msgspec.structs.replace(one.heartbeat, late=0),
+    )
+    series = sum("connection" in labels for _, labels in named(snapshot(connections=(one,))))
+    assert series <= SERIES_OF_CONNECTION
+    assert count == series  # what it is today: more needs a reason
+
+
 def named(taken: Snapshot) -> list[tuple[str, dict[str, str]]]:
     """Every series of a scrape, the process's included."""
     return [(one.name, one.labels) for family in build_registry(lambda: taken).collect() for one in family.samples]
