@@ -3,6 +3,7 @@
 What belongs here: what may be written, what it means, and the sentences about what is wrong. What must not: using any of it.
 """
 
+from syncwatch.config.change import Plan, plan
 from syncwatch.config.connections import (
     Audit,
     Connection,
@@ -57,6 +58,7 @@ __all__ = [
     "Log",
     "Mirror",
     "Mistake",
+    "Plan",
     "Polling",
     "Ready",
     "Reconcile",
@@ -82,6 +84,7 @@ __all__ = [
     "duration_text",
     "load",
     "parse",
+    "plan",
     "read_secret",
     "read_text",
     "size_bytes",

@@ -1,0 +1,140 @@
+"""What a changed configuration means: for every key that exists, kept, configured, replaced, or a restart; nothing is ignored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from syncwatch.config import Config, Plan, RelaycastConnection, RelayfileConnection, TpsHostConnection, TpsPassiveConnection, parse, plan
+from syncwatch.config.change import CHANGEABLE, SETTINGS
+from syncwatch.config.decode import keys_of
+from syncwatch.config.rules import Block
+
+CAST: dict[str, Any] = {"name": "cast", "protocol": "relaycast", "url": "http://h:1", "token_file": "/t"}
+FILES: dict[str, Any] = {"name": "files", "protocol": "relayfile", "url": "http://h:2", "workspace": "w", "token_file": "/t"}
+DIALLED = {"name", "protocol", "url"}
+IDENTITY: dict[type[Block], set[str]] = {
+    RelaycastConnection: DIALLED | {"dialect"},
+    RelayfileConnection: DIALLED | {"workspace", "paths"},
+    TpsPassiveConnection: {"name", "protocol", "mode", "state_path", "branch"},
+    TpsHostConnection: DIALLED | {"mode", "branch", "dedicated", "identity_file", "peer_key", "mail_dir"},
+}
+"""What makes a connection another one. A key that is added to a block has to be added here or to the settings."""
+
+
+def said(*connections: dict[str, Any], **top: Any) -> Config:
+    """A configuration, as it would be written."""
+    return parse(yaml.safe_dump(top | {"connections": list(connections)}, sort_keys=False), "f.yaml", {})
+
+
+def changed(**keys: Any) -> Plan:
+    """One connection, and the same with these keys."""
+    return plan(said(CAST), said(CAST | keys))
+
+
+def test_the_same_again() -> None:
+    """Written in another way, it says the same: nothing is to be done."""
+    moved = parse("# a comment\nlisten: 0.0.0.0:10119\n" + yaml.safe_dump({"connections": [CAST]}), "other.yaml", {})
+    assert Plan(kept=("cast",)) == plan(said(CAST), moved)
+    assert {} == plan(said(CAST), moved).changes
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"heartbeat": {"interval": "3s"}},
+        {"reconnect": {"max": "9s"}},
+        {"resync": {"spread": "0s"}},
+        {"verify": {"interval": "9s"}},
+        {"stale_after": "1m"},
+        {"connect_timeout": "3s"},
+        {"max_frame": "1MiB"},
+        {"tls": {"insecure_skip_verify": True}},
+        {"proxy": "http://proxy:3128"},
+        {"token_file": "/elsewhere"},
+        {"subscribe": ["ops"]},
+        {"canary": {"enabled": True}},
+    ],
+    ids=lambda keys: next(iter(keys)),
+)
+def test_a_setting_is_taken_over(keys: dict[str, Any]) -> None:
+    """The session goes on."""
+    assert Plan(configured=("cast",)) == changed(**keys)
+
+
+@pytest.mark.parametrize("keys", [{"url": "http://h:2"}, {"url": "http://h:1/base"}, {"dialect": "observer"}], ids=str)
+def test_another_stream_is_another_session(keys: dict[str, Any]) -> None:
+    """The same name, re-aimed."""
+    assert Plan(replaced=("cast",)) == changed(**keys)
+
+
+@pytest.mark.parametrize("keys", [{"workspace": "other"}, {"paths": ["/docs/**"]}], ids=str)
+def test_another_part_of_a_server_is_another_stream(keys: dict[str, Any]) -> None:
+    """Which events come is told by more than the address."""
+    assert Plan(replaced=("files",)) == plan(said(FILES), said(FILES | keys))
+
+
+def test_another_protocol_under_the_same_name() -> None:
+    """Whatever else they have in common."""
+    assert Plan(replaced=("cast",)) == plan(said(CAST), said(FILES | {"name": "cast", "url": "http://h:1"}))
+
+
+def test_names_come_and_go() -> None:
+    """Renamed is removed and added; the order of the file is the order of the plan, and moving a block does nothing."""
+    a, b, c = (CAST | {"name": name} for name in "abc")
+    assert Plan(kept=("b",), added=("c",), removed=("a",)) == plan(said(a, b), said(c, b))
+    assert Plan(kept=("b", "a")) == plan(said(a, b), said(b, a))
+    assert {"added": ("c",), "removed": ("a",)} == plan(said(a, b), said(c, b)).changes
+
+
+def test_how_long_incidents_are_held_is_a_setting_of_every_session() -> None:
+    """Written once, under health."""
+    other = CAST | {"name": "other"}
+    held = plan(said(CAST), said(CAST, other, health={"incident_hold": "1m"}))
+    assert Plan(configured=("cast",), added=("other",), others=("health",)) == held
+    assert Plan(kept=("cast",), others=("health",)) == plan(said(CAST), said(CAST, health={"degraded_after": "1m"}))
+
+
+def test_what_needs_a_restart_is_named_by_file_line_and_path() -> None:
+    """All of it, with both values where they can be shown; a key that was left out stands where its block begins."""
+    before = said(CAST, listen="127.0.0.1:1", instance="a")
+    after = said(CAST, local_listen="127.0.0.1:2", listen="127.0.0.1:3", state_dir="/s", hooks=[{"name": "x", "url": "http://h"}])
+    assert [
+        "f.yaml:1: local_listen: a change from 127.0.0.1:10120 to 127.0.0.1:2 needs a restart",
+        "f.yaml:1: instance: a change from a to null needs a restart",
+        "f.yaml:2: listen: a change from 127.0.0.1:1 to 127.0.0.1:3 needs a restart",
+        "f.yaml:3: state_dir: a change from null to /s needs a restart",
+        "f.yaml:4: hooks: a change needs a restart",
+    ] == [str(mistake) for mistake in plan(before, after).refusals]
+
+
+def test_where_the_environment_wins_it_is_named() -> None:
+    """The line of the file would mislead."""
+    text = yaml.safe_dump({"connections": [CAST]})
+    (refusal,) = plan(parse(text, "f", {}), parse(text, "f", {"SYNCWATCH_LISTEN": "127.0.0.1:4"})).refusals
+    assert "SYNCWATCH_LISTEN: listen: a change from 0.0.0.0:10119 to 127.0.0.1:4 needs a restart" == str(refusal)
+
+
+@pytest.mark.parametrize("key", [key for key in keys_of(Config) if key not in CHANGEABLE])
+def test_no_key_is_ignored(key: str) -> None:
+    """Whatever key may be written: what cannot change while it runs is refused; new keys are, until somebody decides."""
+    field = keys_of(Config)[key].name
+    before = said(CAST)
+    after = msgspec.structs.replace(before, **{field: object()})
+    assert [key] == [mistake.path for mistake in plan(before, after).refusals]
+
+
+def test_what_may_change_exists() -> None:
+    """A key that was renamed must not leave its old name here."""
+    assert keys_of(Config).keys() >= CHANGEABLE
+    known = {key for block in IDENTITY for key in keys_of(block)}
+    assert known >= SETTINGS
+
+
+@pytest.mark.parametrize("block", IDENTITY, ids=lambda block: block.__name__)
+def test_every_key_of_a_connection_is_decided(block: type[Block]) -> None:
+    """Part of who is watched, or a setting; a new key is the former until somebody decides."""
+    assert IDENTITY[block] == keys_of(block).keys() - SETTINGS
