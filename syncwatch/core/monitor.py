@@ -107,22 +107,32 @@ class Monitor:
     def __init__(self, settings: HealthSettings, watched: Sequence[Watched]) -> None:
         self.settings = settings
         self.deadline = math.inf
-        self._watched = tuple(watched)
+        self._watched: tuple[Watched, ...] = ()
         self._tasks: tuple[TaskSnapshot, ...] = ()
         self._suspended = False
         self._stalled_since_s: float | None = None
         self._offset_s = 0.0
-        self._damped: dict[tuple[Component, str, Reason], Damped] = {
-            (item.component, item.name, reason): Damped() for item in watched for reason in item.possible_reasons
-        }
-        for component, name in (*((item.component, item.name) for item in watched), (Component.SIDECAR, SIDECAR)):
-            self._damped[component, name, Reason.TASK_STALLED] = Damped()
-        names = [(item.component, item.name) for item in watched] + [(Component.SIDECAR, SIDECAR)]
-        self._seconds = {(component, name, health): 0.0 for component, name in names for health in Health}
+        self._damped: dict[tuple[Component, str, Reason], Damped] = {}
+        self._seconds: dict[tuple[Component, str, Health], float] = {}
         self._health: dict[tuple[Component, str], Health] = {}
         self._degraded_since_s: dict[tuple[Component, str], float] = {}
         self._held: tuple[Held, ...] = ()
         self._looked_s: float | None = None
+        self._watch(watched)
+
+    def _watch(self, watched: Sequence[Watched]) -> None:
+        """Look after these from now on; what was counted for those of them that were there before is kept."""
+        stay = {(item.component, item.name) for item in watched if any(item is other for other in self._watched)}
+        stay.add((Component.SIDECAR, SIDECAR))
+        self._watched = tuple(watched)
+        pairs = [(item.component, item.name, reason) for item in watched for reason in item.possible_reasons]
+        owners = [*((item.component, item.name) for item in watched), (Component.SIDECAR, SIDECAR)]
+        pairs += [(*owner, Reason.TASK_STALLED) for owner in owners]
+        kept = {key: damped for key, damped in self._damped.items() if key[:2] in stay}
+        self._damped = {key: kept.get(key) or Damped() for key in pairs}
+        seconds = {key: spent_s for key, spent_s in self._seconds.items() if key[:2] in stay}
+        self._seconds = {(*owner, health): seconds.get((*owner, health), 0.0) for owner in owners for health in Health}
+        self._health = {owner: health for owner, health in self._health.items() if owner in stay}
 
     def wall(self, now: float, offset_s: float) -> Effects:
         """The wall clock is `now + offset_s`."""
@@ -136,6 +146,17 @@ class Monitor:
     def tasks(self, tasks: Iterable[TaskSnapshot], suspended: bool) -> None:
         """How the drivers do; part of what the next look sees."""
         self._tasks, self._suspended = tuple(tasks), suspended
+
+    def configure(self, now: float, settings: HealthSettings, watched: Sequence[Watched]) -> Effects:
+        """New settings, and another set of machines. Those that stay, the very same ones, keep their damping, counts and times.
+
+        Whoever was told that something is degraded is told when it is not looked after any more: nobody waits for ever for a recovery.
+        """
+        self._count_time(now)
+        before = self._told_by_owner()
+        self.settings = settings
+        self._watch(watched)
+        return [*self._tell(now, before, detail="the configuration changed"), *self.look(now)]
 
     def tick(self, now: float) -> Effects:
         """The regular look."""
@@ -194,16 +215,20 @@ class Monitor:
             undamped = key[2] in UNDAMPED
             after_s = 0.0 if undamped else self.settings.degraded_after_s
             damped.see(now, key in present, after_s, self.settings.recovered_after_s)
+        return self._tell(now, before)
+
+    def _tell(self, now: float, before: Mapping[tuple[Component, str], tuple[Reason, ...]], **more: Field) -> list[Effect]:
+        """What is told now and was not, or the other way round."""
         after = self._told_by_owner()
         effects: list[Effect] = []
         for owner in sorted(before.keys() | after.keys()):  # a fixed order, so that a seed replays
             old, new = before.get(owner, ()), after.get(owner, ())
             if new and new != old:
                 self._degraded_since_s.setdefault(owner, now)
-                effects.append(self._notify(now, Notice.DEGRADED, owner, new))
+                effects.append(self._notify(now, Notice.DEGRADED, owner, new, **more))
             elif old and not new:
                 since_s = self._degraded_since_s.pop(owner, now)
-                fields: dict[str, Field] = {"component": owner[0], "name": owner[1], "after_s": now - since_s}
+                fields: dict[str, Field] = {"component": owner[0], "name": owner[1], "after_s": now - since_s, **more}
                 effects.append(Notify(Notice.RECOVERED, now + self._offset_s, fields))
         return effects
 
@@ -214,13 +239,16 @@ class Monitor:
                 told[component, name] = (*told.get((component, name), ()), reason)
         return {owner: tuple(sorted(reasons, key=GRAVITY.__getitem__)) for owner, reasons in told.items()}
 
-    def _notify(self, now: float, notice: Notice, owner: tuple[Component, str], reasons: tuple[Reason, ...]) -> Notify:
+    def _notify(
+        self, now: float, notice: Notice, owner: tuple[Component, str], reasons: tuple[Reason, ...], **more: Field
+    ) -> Notify:
         fields: dict[str, Field] = {
             "component": owner[0],
             "name": owner[1],
             "reason": reasons[0],
             "reasons": ",".join(reasons),
             "advice": ADVICE[reasons[0]],
+            **more,
         }
         return Notify(notice, now + self._offset_s, fields)
 

@@ -334,6 +334,79 @@ class TestSnapshot:
         assert (1.5, 1.0) == (ward.monitor.deadline, ward.monitor.interval_s)
 
 
+class TestConfigure:
+    def configure(self, ward: Ward, *patients: Patient, **settings: object) -> None:
+        """Now."""
+        ward.take(ward.monitor.configure(ward.now, HealthSettings(**settings), patients))  # type: ignore[arg-type]  # the struct's own fields
+
+    def test_who_stays_keeps_damping_counts_and_time(self) -> None:
+        """A reason on its way in goes on from where it was, under the new settings; others come and go beside it."""
+        stays, goes, comes = Patient("stays"), Patient("goes"), Patient("comes")
+        ward = Ward(stays, goes)
+        stays.conditions = {Reason.UNAUTHORIZED: 0.0, Reason.BEHIND: 0.0}
+        ward.look()
+        ward.wait(4.5)
+        self.configure(ward, comes, stays)
+        ward.wait(0.4)
+        key = (Component.CONNECTION, "stays")
+        assert (1, 0) == (ward.look().degradations[*key, Reason.UNAUTHORIZED], ward.look().degradations[*key, Reason.BEHIND])
+        ward.wait(1.1)
+        picture = ward.look()
+        assert 1 == picture.degradations[*key, Reason.BEHIND], "five seconds in all"
+        assert 6.0 == picture.seconds[*key, Health.DEGRADED]
+        assert 1.5 == picture.seconds[Component.CONNECTION, "comes", Health.HEALTHY]
+        assert 6.0 == sum(picture.seconds[Component.SIDECAR, SIDECAR, health] for health in Health)
+        for known in (picture.degraded, picture.degradations, picture.seconds, picture.health):
+            assert not [owner for owner in known if owner[1] == "goes"], "its series have gone"
+        assert ["stays", "stays"] == [item.fields["name"] for item in ward.told]
+
+    def test_the_same_name_again_is_another_machine(self) -> None:
+        """Re-aimed: what was counted belongs to the other one, and who was told of it hears the end."""
+        old, new = Patient(), Patient()
+        ward = Ward(old)
+        old.conditions = {Reason.UNAUTHORIZED: 0.0}
+        ward.look()
+        ward.wait(3.0)
+        self.configure(ward, new)
+        picture = ward.look()
+        assert 0 == picture.degradations[*KEY, Reason.UNAUTHORIZED]
+        assert 0.0 == sum(picture.seconds[*KEY, health] for health in Health)
+        assert [(Notice.DEGRADED, Reason.UNAUTHORIZED), (Notice.RECOVERED, 3.0)] == ward.words()
+        assert "the configuration changed" == ward.told[-1].fields["detail"]
+        new.conditions = {Reason.UNAUTHORIZED: 3.0}
+        ward.look()
+        assert (Notice.DEGRADED, None) == (ward.told[-1].notice, ward.told[-1].fields.get("detail"))
+
+    def test_nobody_waits_for_the_recovery_of_what_has_gone(self) -> None:
+        """A connection that was removed, and a reason that cannot hold any more."""
+        patient, other = Patient(), Patient("other")
+        ward = Ward(patient, other)
+        patient.conditions = other.conditions = {Reason.STALE: 0.0, Reason.BEHIND: 0.0}
+        ward.look()
+        ward.wait(6.0)
+        patient.conditions = {Reason.BEHIND: 0.0}
+        patient.possible_reasons = (Reason.BEHIND,)
+        self.configure(ward, patient)
+        assert [("cast", "degraded", "behind"), ("other", "recovered", None)] == [
+            (item.fields["name"], str(item.notice), item.fields.get("reasons")) for item in ward.told[-2:]
+        ]
+        assert (*KEY, Reason.STALE) not in ward.look().degraded
+        self.configure(ward)
+        assert (Notice.RECOVERED, 1.0) == ward.words()[-1], "told a second ago"
+        assert {(Component.SIDECAR, SIDECAR)} == set(ward.look().health)
+
+    def test_new_settings_answer_at_once(self) -> None:
+        """Which reasons close the gate, and for how long one may last."""
+        ward = Ward()
+        ward.one.conditions = {Reason.BEHIND: 0.0}
+        assert {} == ward.failed("gate")
+        self.configure(ward, ward.one, gate_read=frozenset({Reason.BEHIND}), ready_fail_on={Reason.BEHIND: 0.0}, degraded_after_s=0.0)
+        assert ({"read": "cast: behind"}, {"connection/cast"}) == (ward.failed("gate"), set(ward.failed("readyz")))
+        assert [(Notice.DEGRADED, Reason.BEHIND)] == ward.words()
+        ward.wait(1.0)
+        assert 2.0 == ward.monitor.deadline
+
+
 def test_every_reason_has_a_rank_and_advice() -> None:
     """Conditions before incidents, in the order of gravity; each says what to do."""
     assert set(Reason) == set(ADVICE) == set(GRAVITY)
