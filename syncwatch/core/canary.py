@@ -66,7 +66,8 @@ class Canary:
         self._prefix_bytes = prefix.encode()
         self._shots: list[Shot] = []
         self._next_s = math.inf
-        self._poll_id = 0
+        self._patient_until_s = -math.inf
+        self.poll_id = 0  # of the last call
         self._polls: dict[int, Shot | None] = {}
         self._setup: list[Request] = []
         self._retry: Shot | None = None
@@ -79,6 +80,16 @@ class Canary:
         self.failure = ""
         self.round_trip = Histogram(FAST_S)
         self.clock_offset_s: float | None = None  # server minus the wall clock, from the last answer that told it
+
+    def configure(self, canary: Canary) -> None:
+        """Go on as `canary` is configured; what was counted stays."""
+        self._codec, self.interval_s, self.timeout_s = canary._codec, canary.interval_s, canary.timeout_s
+        self._prefix, self._prefix_bytes = canary._prefix, canary._prefix_bytes
+
+    def hasten(self, now: float) -> None:
+        """The interval was changed: a shorter one counts from now, but not against a server that asked for patience."""
+        if self._open:
+            self._next_s = min(self._next_s, max(now + self.interval_s, self._patient_until_s))
 
     @property
     def waiting(self) -> bool:
@@ -126,9 +137,9 @@ class Canary:
             self._shots = [shot for shot in self._shots if shot not in known]
 
     def _ask(self, request: Request, shot: Shot | None) -> Poll:
-        self._poll_id += 1
-        self._polls[self._poll_id] = shot
-        return Poll(self._poll_id, request, self.timeout_s)
+        self.poll_id += 1
+        self._polls[self.poll_id] = shot
+        return Poll(self.poll_id, request, self.timeout_s)
 
     def seen(self, now: float, data: bytes) -> Fate | None:
         """Search a received frame; returns what its canary became: RECEIVED, or TIMED_OUT when it came late."""
@@ -174,7 +185,8 @@ class Canary:
             return self._next_setup(now)
         self._refused(shot, answer)
         if isinstance(answer, Answer) and answer.retry_after_s is not None:
-            self._next_s = max(self._next_s, now + min(answer.retry_after_s, MAX_RETRY_AFTER_S))
+            self._patient_until_s = now + min(answer.retry_after_s, MAX_RETRY_AFTER_S)
+            self._next_s = max(self._next_s, self._patient_until_s)
         return []
 
     def _refused(self, shot: Shot, answer: Answer | Refused) -> None:

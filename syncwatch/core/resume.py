@@ -70,6 +70,11 @@ class ResumePoint(msgspec.Struct, frozen=True):
         return apart and anchored and read and min(counts) >= 0 and cursor <= MAX_NUMBER
 
 
+def totals_only(point: ResumePoint) -> ResumePoint:
+    """For a connection that keeps its name and is re-aimed: its totals go on, its position means nothing there."""
+    return ResumePoint(saved_wall_s=point.saved_wall_s, upstream=point.upstream, totals=point.totals)
+
+
 def capture(ledger: Continuity, wall_s: float, upstream: str, totals: Totals) -> ResumePoint:
     """Take the position of a ledger."""
     keys, hashes = ledger.identities.newest(IDENTITIES_KEPT)

@@ -105,6 +105,7 @@ class Session:
         self.settings = settings
         self.upstream = upstream
         self.canary = canary
+        self._canary_polls = 0
         self.deadline = math.inf
         self.version = 0
         self.timeline = Timeline()
@@ -248,6 +249,28 @@ class Session:
         self.heartbeat.hasten(now)
         verification.hasten(now)
         self.recovery.configure(now)
+        return self._done(now)
+
+    def equip(self, now: float, protocol: Protocol, canary: Canary | None) -> Effects:
+        """The codec of the next dial, and the canary as it is configured now (None: off). A canary that stays keeps its counts.
+
+        Whose events are watched must not change by it: that would be another session.
+        """
+        self.protocol = protocol
+        present = self.canary
+        if present is not None and canary is not None:
+            present.configure(canary)
+            present.hasten(now)
+        elif canary is not None:
+            self.canary = canary
+            canary.poll_id = self._canary_polls
+            if self.state is State.OPEN:
+                canary.opened(now, self.entropy.random())
+        elif present is not None:
+            self.canary = None
+            self._canary_polls = present.poll_id  # answers to it may still come; they must not be taken for another one's
+            self._incidents.pop(Reason.CANARY_LOST, None)
+            self._clock_offset_s = self._latency = None  # its answers told it; a pong that tells brings it back
         return self._done(now)
 
     def opened(self, now: float, attempt: int, handshake: Handshake) -> Effects:

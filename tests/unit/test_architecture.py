@@ -176,7 +176,7 @@ PUBLIC: dict[str, set[str]] = {
         "Moment", "Transition", "TimelineSnapshot", "HeartbeatSnapshot", "ContinuitySnapshot", "CanarySnapshot", "LifetimeSnapshot",
         "ConnectionSnapshot", "TaskSnapshot", "SidecarSnapshot", "Snapshot",
     },
-    "core.resume": {"IDENTITIES_KEPT", "Totals", "FeedPoint", "ResumePoint", "capture", "restore"},
+    "core.resume": {"IDENTITIES_KEPT", "Totals", "FeedPoint", "ResumePoint", "totals_only", "capture", "restore"},
     "core.monitor": {"SIDECAR", "DOWN", "UNDAMPED", "LOOK_S", "HealthSettings", "Watched", "Damped", "Monitor"},
     "core.ledger": {"Settled", "Ledger"},
     "core.recovery": {"SessionSettings", "Entropy", "Line", "Pace", "Recovery"},
@@ -207,7 +207,7 @@ def test_public_names_are_these(module: str) -> None:
 def test_the_inputs_and_outputs_of_a_session_are_these() -> None:
     """What the shell, the monitor and the app may call: inputs that return effects, and outputs that change nothing."""
     inputs = {
-        "wall", "start", "credentials", "configure", "opened", "received", "failed", "closed", "polled", "tick", "stop",
+        "wall", "start", "credentials", "configure", "equip", "opened", "received", "failed", "closed", "polled", "tick", "stop",
     }  # fmt: skip
     outputs = {
         "state", "component", "active", "settled_once", "possible_reasons", "interval_s", "reasons", "resume_point", "snapshot",

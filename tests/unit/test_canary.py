@@ -315,3 +315,39 @@ class TestMemory:
             waiting = sum(shot.fate is Fate.WAITING for shot in bird.canary._shots)
             assert sent == received + timed_out + failed + waiting
             assert late <= timed_out
+
+
+class TestConfigure:
+    def test_a_changed_canary_keeps_what_it_counted_and_waits_for(self) -> None:
+        """A shorter interval counts from now; the timeout is the new one, also for what is under way."""
+        bird = written()
+        bird.canary.configure(Canary(Codec(), 30.0, 5.0))
+        bird.canary.hasten(2.0)
+        assert 5.0 == bird.canary.deadline
+        assert Fate.RECEIVED is bird.canary.seen(3.0, bird.frame())
+        assert (1, 1, 0, 0, 0, 0) == bird.counts()
+        assert 32.0 == bird.canary.deadline
+
+    def test_a_longer_interval_takes_nothing_back(self) -> None:
+        """The next one was promised."""
+        bird = written()
+        bird.canary.seen(0.2, bird.frame())
+        bird.canary.configure(Canary(Codec(), 600.0, 5.0))
+        bird.canary.hasten(2.0)
+        assert 60.0 == bird.canary.deadline
+
+    def test_a_server_that_asked_for_patience_gets_it(self) -> None:
+        """A change of the configuration is no way around a Retry-After."""
+        bird = Bird()
+        bird.tick(0.0)
+        bird.answer(1.0, Answer(429, retry_after_s=300.0))
+        bird.canary.configure(Canary(Codec(), 30.0, 5.0))
+        bird.canary.hasten(2.0)
+        assert 301.0 == bird.canary.deadline
+
+    def test_while_closed_nothing_is_due(self) -> None:
+        """Neither before nor after."""
+        canary = Canary(Codec(), 60.0, 20.0)
+        canary.configure(Canary(Codec(), 30.0, 5.0))
+        canary.hasten(2.0)
+        assert math.inf == canary.deadline

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from syncwatch.core.continuity import Continuity
 from syncwatch.core.effects import Notice
-from syncwatch.core.resume import IDENTITIES_KEPT, ResumePoint, Totals, capture, restore
+from syncwatch.core.resume import IDENTITIES_KEPT, ResumePoint, Totals, capture, restore, totals_only
 from syncwatch.core.session import SessionSettings
 from syncwatch.core.states import State
 from syncwatch.core.wire import Event
@@ -164,6 +164,15 @@ class TestSession:
         again = Host(resume=point, offset_s=point.saved_wall_s).start()
         assert (None, 5) == (again.session.ledger.cursor, again.session.snapshot().lifetime.events)
         assert "fresh" in str(again.notices(Notice.RESUMED)[0].fields["detail"])
+
+    def test_a_re_aimed_connection_keeps_its_totals_alone(self) -> None:
+        """Even where the host is the same: the position is another stream's, and nobody needs to be told of a state file."""
+        host = established("1..5").say("8").drop()
+        point = totals_only(through_json(host.session.resume_point(host.now)))
+        again = Host(resume=point, offset_s=point.saved_wall_s - 100.0).start().open()
+        life = again.session.snapshot().lifetime
+        assert (6, 2, WALL_S + 100.0) == (life.events, life.missed, life.since_wall_s)
+        assert (State.OPEN, None, []) == (again.session.state, again.session.ledger.cursor, again.notices(Notice.RESUMED))
 
     def test_lifetime_totals_go_on_and_process_counters_do_not(self) -> None:
         """Over three processes; holes restored from the file are missed in each process, and once in a lifetime."""

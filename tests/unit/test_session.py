@@ -7,12 +7,14 @@ import math
 import msgspec
 import pytest
 
-from syncwatch.core.effects import Close, Dial, Handshake, Notice, Send
+from syncwatch.core.canary import Canary
+from syncwatch.core.effects import Answer, Close, Dial, Handshake, Notice, Send
 from syncwatch.core.health import Reason
 from syncwatch.core.session import SessionSettings
 from syncwatch.core.states import Anomaly, AttemptFailure, Claim, Direction, Disconnect, Origin, State, Verdict
-from syncwatch.core.wire import Control, FrameKind, Invalid, Pong, Ready, Reply
+from syncwatch.core.wire import Control, FrameKind, Invalid, Pong, Ready, Reply, Request
 from tests.unit.sessions import WALL_S, Host, ScriptedProtocol, established, message, reconnected
+from tests.unit.test_canary import Codec
 
 
 class TestFirstConnection:
@@ -345,6 +347,64 @@ class TestConfigure:
         assert deadline == host.session.deadline
         host.pass_time(1.0)
         assert 3.0 == [effect.timeout_s for effect in host.effects if isinstance(effect, Dial)][-1]
+
+
+    def test_another_codec_is_for_the_next_dial(self) -> None:
+        """The socket under way goes on in its own words."""
+        host = established("1..5")
+        other = ScriptedProtocol(page_limit=7)
+        other.dial = lambda: Request("ws://upstream/other")  # type: ignore[method-assign]  # a codec with another word or two
+        host.take(host.session.equip(host.now, other, None))
+        assert (State.OPEN, 1, []) == (host.session.state, host.dials(), host.since())
+        host.drop().pass_time(10.0)
+        assert "ws://upstream/other" == [effect.request.url for effect in host.effects if isinstance(effect, Dial)][-1]
+
+    def test_a_canary_is_switched_on_and_off_on_an_open_connection(self) -> None:
+        """It writes soon after, and leaves nothing behind: no reason, no clock offset, no answer that another one could take for its own."""
+        host = established("1..5")
+        host.take(host.session.equip(host.now, host.session.protocol, Canary(Codec(), 60.0, 20.0)))
+        host.pass_time(5.0)
+        (poll,) = host.polls()
+        host.pass_time(20.0)
+        assert Reason.CANARY_LOST in host.held()
+        host.take(host.session.polled(host.now, poll.poll_id, Answer(201, b"1780000100.0")))
+        assert host.session.snapshot().clock_offset_s is not None
+        host.pass_time(40.0)
+        host.take(host.session.equip(host.now, host.session.protocol, None))
+        picture = host.session.snapshot()
+        assert (None, None, None) == (picture.canary, picture.clock_offset_s, picture.event_latency)
+        assert Reason.CANARY_LOST not in {*host.held(), *host.session.possible_reasons}
+        written = len(host.polls())
+        host.pass_time(100.0)
+        assert written == len(host.polls())
+        host.take(host.session.equip(host.now, host.session.protocol, Canary(Codec(), 60.0, 20.0)))
+        host.pass_time(5.0)
+        assert len({one.poll_id for one in host.polls()}) == len(host.polls()) == written + 1
+        for late in host.polls()[:-1]:
+            host.take(host.session.polled(host.now, late.poll_id, Answer(500)))
+        picture = host.session.snapshot()
+        assert picture.canary is not None
+        assert (1, 0) == (picture.canary.sent, picture.canary.failed)
+
+    def test_a_canary_that_stays_keeps_its_counts(self) -> None:
+        """Only its settings change."""
+        host = established("1..5", canary=Canary(Codec(), 60.0, 20.0))
+        (poll,) = host.polls()
+        host.take(host.session.polled(host.now, poll.poll_id, Answer(201)))
+        host.take(host.session.equip(host.now, host.session.protocol, Canary(Codec(), 30.0, 20.0)))
+        host.pass_time(31.0)
+        picture = host.session.snapshot()
+        assert picture.canary is not None
+        assert 2 == picture.canary.sent
+
+    def test_a_canary_that_comes_before_the_connection_waits_for_it(self) -> None:
+        """It writes only while the connection is open."""
+        host = Host().start()
+        host.take(host.session.equip(host.now, host.session.protocol, Canary(Codec(), 60.0, 20.0)))
+        host.pass_time(5.0)
+        assert [] == host.polls()
+        host.open().tick().pass_time(5.0)
+        assert 1 == len(host.polls())
 
 
 def test_effects_come_in_order_and_name_their_attempt() -> None:

@@ -116,6 +116,7 @@ class Storm(Host):
         self.take(session.wall(self.now, self.offset_s + fate.choice([0.0, -1000.0, 1000.0])))
         self.take(session.credentials(self.now, None))
         self.take(session.configure(self.now, self.settings))
+        self.take(session.equip(self.now, session.protocol, fate.choice([session.canary, Canary(Codec(), 7.0, 5.0)])))
         assert () == session.received(self.now, self.attempt + 1, message(Control()))
         assert () == session.opened(self.now, self.attempt + 1, Handshake())
         session.resume_point(self.now)
