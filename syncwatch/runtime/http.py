@@ -113,18 +113,19 @@ class Poller:
 
     async def _request(self, effect: Poll, secret: Secret | None) -> Answer | Refused:
         request, url = effect.request, place_token(effect.request, secret)
+        endpoint, contexts = self._endpoint, self._contexts  # one of them for the whole call: it may be replaced meanwhile
         try:
             async with asyncio.timeout(effect.timeout_s) as limit:
-                context = await self._contexts.get() if url.scheme in SECURE else None
+                context = await contexts.get() if url.scheme in SECURE else None
                 async with self._client.get().request(
                     request.method,
                     url,
                     data=request.body,
                     headers=headers_of(request, secret),
                     allow_redirects=False,
-                    proxy=self._endpoint.proxy,
+                    proxy=endpoint.proxy,
                     ssl=True if context is None else context,
-                    server_hostname=None if context is None else self._endpoint.tls.server_name,
+                    server_hostname=None if context is None else endpoint.tls.server_name,
                 ) as response:
                     body = await _read_bounded(response)
                     if body is None:

@@ -38,6 +38,10 @@ class TokenFiles:
         self._paths = dict(paths)
         self._failed: set[str] = set()
 
+    def configure(self, paths: Mapping[str, Path]) -> None:
+        """Other files; the next read takes them. What a watch compares is the content, so a file that was only moved is no news."""
+        self._paths = dict(paths)
+
     def path(self, name: str) -> Path | None:
         """Where the token is read from; None when it is not configured."""
         return self._paths.get(name)

@@ -147,6 +147,23 @@ def test_the_watch_tells_each_new_content_once(tmp_path: Path) -> None:
     assert 5 == len(told)
 
 
+def test_another_path_is_read_from_the_next_use_on(tmp_path: Path) -> None:
+    """The same token elsewhere is no news to a watch, another one is."""
+    told: list[float | None] = []
+    here, moved, other = tmp_path / "here", tmp_path / "moved", tmp_path / "other"
+    for path, token in ((here, "at_live_1"), (moved, "at_live_1"), (other, "at_live_2")):
+        path.write_text(token)
+    files = TokenFiles({"connection": here})
+    watch = TokenWatch(files, "connection", told.append)
+    watch.look()
+    files.configure({"connection": moved, "canary": other})
+    watch.look()
+    assert (1, moved, Secret("at_live_2")) == (len(told), files.path("connection"), files.read("canary"))
+    files.configure({"connection": other})
+    watch.look()
+    assert (2, None) == (len(told), files.path("canary"))
+
+
 def test_a_connection_without_a_token_file_is_told_once() -> None:
     """Nothing is configured: no expiry, and nothing to watch."""
     told: list[float | None] = []
