@@ -1,7 +1,8 @@
 """How the log looks, and that it can do no harm: JSON, one object a line, unless a terminal is attached.
 
 Law: logging never waits and never raises. Lines go through a bounded queue to a thread that writes; a reader that stalls, a full disk or a closed pipe
-cost lines, which are counted, never a heartbeat or a machine. Set up once by the commands, never by the library.
+cost lines, which are counted, never a heartbeat or a machine. Set up once by the commands, never by the library; a changed configuration
+adjusts it.
 """
 
 from __future__ import annotations
@@ -63,13 +64,20 @@ class Writer:
 
 def configure(level: str = "info", form: str = "auto") -> Writer:
     """Log to standard error. `form` is auto, json or text."""
+    writer = Writer(sys.stderr)
+    atexit.register(writer.finish)
+    structlog.configure(logger_factory=lambda *_: _Lines(writer), cache_logger_on_first_use=False)
+    adjust(level, form)
+    return writer
+
+
+def adjust(level: str, form: str) -> None:
+    """Another level or form for what `configure` has set up; every logger follows at its next line."""
     text = form == "text" or (form == "auto" and sys.stderr.isatty())
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if text else structlog.processors.JSONRenderer()
     )
     exceptions = [] if text else [structlog.processors.format_exc_info]
-    writer = Writer(sys.stderr)
-    atexit.register(writer.finish)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -78,10 +86,7 @@ def configure(level: str = "info", form: str = "auto") -> Writer:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=lambda *_: _Lines(writer),
-        cache_logger_on_first_use=False,
     )
-    return writer
 
 
 class _Lines:

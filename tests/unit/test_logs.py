@@ -116,6 +116,21 @@ def test_loggers_made_before_follow(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "said" == json.loads(stream.getvalue())["event"]
 
 
+def test_level_and_form_change_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loggers that are there follow, and the lines go where they went."""
+    stream, log = logged(monkeypatch, "info", "json"), structlog.get_logger("syncwatch.early")
+    log.debug("not yet")
+    logs.adjust("debug", "text")
+    log.debug("now")
+    logs.adjust("error", "json")
+    log.info("no more")
+    log.error("in json")
+    first, second = stream.getvalue().splitlines()
+    assert "now" in first
+    assert not first.startswith("{")
+    assert "in json" == json.loads(second)["event"]
+
+
 class Stalled(io.StringIO):
     """A reader that takes nothing until it is let go."""
 
