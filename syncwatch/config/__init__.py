@@ -23,7 +23,7 @@ from syncwatch.config.connections import (
 )
 from syncwatch.config.endpoints import Address
 from syncwatch.config.files import unreadable_files
-from syncwatch.config.loading import check, config_path, load, parse, read_text
+from syncwatch.config.loading import ConfigFile, check, config_path, load, parse, read_text
 from syncwatch.config.mistakes import ConfigError, Mistake
 from syncwatch.config.schema import (
     Config,
@@ -49,6 +49,7 @@ __all__ = [
     "Audit",
     "Config",
     "ConfigError",
+    "ConfigFile",
     "Connection",
     "Gate",
     "Health",

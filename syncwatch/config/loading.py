@@ -94,10 +94,34 @@ def parse(text: str, file: str, environ: Mapping[str, str]) -> Config:
 def check(path: str | Path | None, environ: Mapping[str, str]) -> list[str]:
     """One line for everything that would keep this configuration from running here and now; none when nothing would."""
     try:
-        config = load(path, environ)
+        file = ConfigFile(config_path(path, environ), environ)
+        file.runnable(file.text())
     except ConfigError as error:
         return str(error).splitlines()
-    return [str(mistake) for mistake in in_order((*unsupported(config), *unreadable_files(config)))]
+    return []
+
+
+class ConfigFile(msgspec.Struct, frozen=True):
+    """A file to run from, as often as it changes. Both steps read files and so may block."""
+
+    path: Path
+    environ: Mapping[str, str]
+
+    def text(self) -> str:
+        """What it says now. Raises: ConfigError."""
+        return read_text(self.path)
+
+    def runnable(self, text: str) -> Config:
+        """The configuration in `text`, which is to run here and now: everything in it runs in this version, the files that it names can be read.
+
+        Raises:
+            ConfigError: all mistakes that were found.
+        """
+        config = parse(text, str(self.path), self.environ)
+        mistakes = in_order((*unsupported(config), *unreadable_files(config)))
+        if mistakes:
+            raise ConfigError(mistakes)
+        return config
 
 
 def _overridden(node: yaml.Node, keys: tuple[str, ...], text: str, variable: str) -> yaml.Node:

@@ -8,7 +8,16 @@ import msgspec
 import pytest
 import yaml
 
-from syncwatch.config import Config, Plan, RelaycastConnection, RelayfileConnection, TpsHostConnection, TpsPassiveConnection, parse, plan
+from syncwatch.config import (
+    Config,
+    Plan,
+    RelaycastConnection,
+    RelayfileConnection,
+    TpsHostConnection,
+    TpsPassiveConnection,
+    parse,
+    plan,
+)
 from syncwatch.config.change import CHANGEABLE, SETTINGS
 from syncwatch.config.decode import keys_of
 from syncwatch.config.rules import Block
