@@ -17,17 +17,18 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
-from syncwatch import settings
-from syncwatch.config import Address, Config, SecretError, read_secret
+from syncwatch import logs, settings
+from syncwatch.config import Address, Config, ConfigFile, Plan, SecretError, read_secret
 from syncwatch.core.effects import Notice, Notify
 from syncwatch.core.monitor import Monitor
-from syncwatch.core.resume import ResumePoint
+from syncwatch.core.resume import ResumePoint, totals_only
 from syncwatch.core.session import Session
 from syncwatch.core.snapshot import Moment, SidecarSnapshot, Snapshot
 from syncwatch.exposition.events import Broadcast
 from syncwatch.exposition.http import Controls, local_app, public_app
 from syncwatch.exposition.metrics import build_registry
 from syncwatch.exposition.negotiation import render
+from syncwatch.reload import Reload
 from syncwatch.runtime.clock import SYSTEM, Clock
 from syncwatch.runtime.connection import Connection
 from syncwatch.runtime.driver import Driver
@@ -85,15 +86,48 @@ class Watched:
         self.connection = Connection(self.driver, self.session, tokens, endpoint)
         self.poller = Poller(self.driver, self.session, tokens, app.client, endpoint)
         self.driver.on(Notify, app.notify)
+        self._say_what_acts(connection)
+
+    def configure(self, connection: settings.Runnable, incident_hold_s: float) -> None:
+        """Go on as `connection` says: the session at once, credentials and endpoint from the next request on."""
+        if self.session.canary is None:
+            self._say_what_acts(connection)
+        codec, endpoint = settings.protocol(connection), settings.endpoint(connection)
+        self.connection.tokens.configure(settings.token_files(connection))
+        if endpoint != self.connection.endpoint:
+            self.connection.endpoint = self.poller.endpoint = endpoint
+        self.driver.call(self.session.configure, settings.session_settings(connection, incident_hold_s))
+        self.driver.call(self.session.equip, codec, settings.canary(connection, codec))
+
+    def begin(self, supervisor: Supervisor) -> None:
+        """Be looked after, and connect."""
+        supervisor.watch(self.driver)
+        supervisor.each_second(self.connection.watch.beat)
+        self.driver.call(self.session.start)
+
+    def end(self, supervisor: Supervisor) -> None:
+        """Close with 1000; nobody looks after it any more."""
+        self.driver.call(self.session.stop)
+        self.driver.close()
+        supervisor.unwatch(self.driver)
+        supervisor.not_each_second(self.connection.watch.beat)
+
+    async def gone(self) -> None:
+        """When its sockets are: within a second and a little."""
+        await asyncio.gather(self.connection.shutdown(), self.poller.close())
+
+    def _say_what_acts(self, connection: settings.Runnable) -> None:
         target = settings.canary_target(connection)
         if target is not None:
             log.info("a canary is switched on: it writes", connection=connection.name, target=target)
 
 
 class App:
-    """A sidecar. `start` returns when it listens; `stop` within two seconds."""
+    """A sidecar. `start` returns when it listens; `stop` within two seconds. With a `file` its configuration can be loaded again."""
 
-    def __init__(self, config: Config, clock: Clock = SYSTEM, entropy: random.Random | None = None) -> None:
+    def __init__(
+        self, config: Config, clock: Clock = SYSTEM, entropy: random.Random | None = None, file: ConfigFile | None = None
+    ) -> None:
         self.config = config
         self.clock = clock
         self.entropy = entropy or random.SystemRandom()
@@ -109,6 +143,8 @@ class App:
         self._monitor: Monitor | None = None
         self._health: Driver | None = None
         self._health_due = False
+        self._leaving: set[asyncio.Task[None]] = set()
+        self.reload = None if file is None else Reload(file, lambda: self.config, self.apply, clock)
 
     # ------------------------------------------------------------------ life
 
@@ -132,25 +168,54 @@ class App:
             raise
         self.supervisor.watch(self._health)
         for item in self.watched:
-            self.supervisor.watch(item.driver)
-            self.supervisor.each_second(item.connection.watch.beat)
-            item.driver.call(item.session.start)
+            item.begin(self.supervisor)
         self._health.call(self._monitor.start)
         self.supervisor.each_second(self._beat)
+        if self.reload is not None:
+            self.supervisor.each_second(self.reload.beat)
+            self.reload.begin()
         self.supervisor.start()
 
     async def stop(self) -> None:
         """Close sockets with 1000, save the state, stop listening."""
+        ending = () if self.reload is None else (self.reload.close(),)
         for item in self.watched:
             item.driver.call(item.session.stop)
         self._close_drivers()
-        shutdowns = (item.connection.shutdown() for item in self.watched)
-        await asyncio.gather(self._save_last(), *shutdowns, *(item.poller.close() for item in self.watched))
+        await asyncio.gather(self._save_last(), *ending, *(item.gone() for item in self.watched), *self._leaving)
         await self._dismantle()
 
-    def refuse_reload(self) -> None:
-        """SIGHUP asks for what this version cannot do; it must not end the process."""
-        log.warning("SIGHUP: this version cannot reload; restart it to apply a changed configuration")
+    async def apply(self, config: Config, plan: Plan) -> None:
+        """Perform a plan, in one turn of the loop: from its end on `config` is what runs. Then wait until what was taken away is gone.
+
+        A connection that is re-aimed is a new session: its counters start at 0, its lifetime totals go on.
+        """
+        assert self._monitor is not None
+        assert self._health is not None
+        self.config = config
+        if "log" in plan.others:
+            logs.adjust(config.log.level, config.log.format)
+        now, before = self.clock.monotonic(), {item.session.name: item for item in self.watched}
+        connections = {item.name: item for item in config.connections if isinstance(item, settings.Runnable)}
+        points = {name: before[name].session.resume_point(now) for name in plan.replaced}
+        totals = {name: totals_only(point) for name, point in points.items() if point is not None}
+        fresh = {name: Watched(self, connections[name], totals.get(name)) for name in (*plan.added, *plan.replaced)}
+        ending = [before[name] for name in (*plan.removed, *plan.replaced)]
+        for item in ending:
+            item.end(self.supervisor)
+        for name in plan.configured:
+            before[name].configure(connections[name], config.health.incident_hold_s)
+        for item in fresh.values():
+            item.driver.wall()
+        self.watched = [fresh.get(name) or before[name] for name in connections]
+        self._health.call(self._monitor.configure, settings.health_settings(config), [item.session for item in self.watched])
+        for item in fresh.values():
+            item.begin(self.supervisor)
+        leaving = [asyncio.create_task(item.gone()) for item in ending]
+        for task in leaving:
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+        await asyncio.gather(*leaving)
 
     def _close_drivers(self) -> None:
         self.supervisor.close()
@@ -238,8 +303,9 @@ class App:
                 event_loop_lag_s=self.supervisor.lag_s(now),
                 statefile_write_failures=None if statefile is None else statefile.failures,
                 statefile_last_write_wall_s=None if statefile is None else statefile.last_write_wall_s,
-                config_last_reload_successful=True,
-                config_last_reload_success_wall_s=self._started.wall_s,
+                config_last_reload_successful=True if self.reload is None else self.reload.successful,
+                config_last_reload_success_wall_s=self._started.wall_s if self.reload is None else self.reload.success_wall_s,
+                config_errors=() if self.reload is None else self.reload.errors,
                 callback_errors=0,
             ),
         )
@@ -253,7 +319,8 @@ class App:
         registry = build_registry(self.snapshot)
         public = public_app(self.snapshot, lambda accept, encoding, names: render(registry, accept, encoding, names))
         hosts = (str(self.config.local_listen),)
-        local = local_app(self.snapshot, Controls(), self.broadcast, self._local_token(), hosts)
+        controls = Controls(reload=None if self.reload is None else self.reload.now)
+        local = local_app(self.snapshot, controls, self.broadcast, self._local_token(), hosts)
         for name, app, address in (("listen", public, self.config.listen), ("local_listen", local, self.config.local_listen)):
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.3)
             self._runners.append(runner)

@@ -107,15 +107,13 @@ def demo(cycles: int | None, relay_port: int, listen: str, local_listen: str) ->
 def run(path: str | None) -> None:
     """The sidecar."""
     from syncwatch import logs
-    from syncwatch.config import ConfigError, load, unreadable_files, unsupported
+    from syncwatch.config import ConfigError, ConfigFile, config_path
 
     try:
-        config = load(path, os.environ)
+        file = ConfigFile(config_path(path, os.environ), dict(os.environ))
+        config = file.runnable(file.text())
     except ConfigError as error:
         _fail(str(error))
-    mistakes = [*unsupported(config), *unreadable_files(config)]
-    if mistakes:
-        _fail("\n".join(str(mistake) for mistake in mistakes))
     logs.configure(config.log.level, config.log.format)
 
     from syncwatch.app import AddressInUse, App
@@ -123,8 +121,9 @@ def run(path: str | None) -> None:
 
     async def work() -> int:
         stop = _stop_event()
-        app = App(config)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.refuse_reload)
+        app = App(config, file=file)
+        assert app.reload is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reload.hangup)
         await app.start()
         gc.collect()
         gc.freeze()  # what the start has made stays: full collections that walked it again were a tenth of what a frame costs

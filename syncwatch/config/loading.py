@@ -102,10 +102,14 @@ def check(path: str | Path | None, environ: Mapping[str, str]) -> list[str]:
 
 
 class ConfigFile(msgspec.Struct, frozen=True):
-    """A file to run from, as often as it changes. Both steps read files and so may block."""
+    """A file to run from, as often as it changes. Everything here asks the file system and so may block."""
 
     path: Path
     environ: Mapping[str, str]
+
+    def told_once(self) -> bool:
+        """Whether it is a pipe or the like: what it said it will not say again."""
+        return self.path.is_fifo() or self.path.is_char_device() or self.path.is_socket()
 
     def text(self) -> str:
         """What it says now. Raises: ConfigError."""

@@ -17,8 +17,6 @@ Refusals = Iterator[tuple[str, str]]
 """Pairs of a path and a sentence."""
 
 YET = f"in syncwatch {__version__} yet"
-RELOADS_S = (Config().auto_reload_s, 0.0)
-"""The default asks for nothing, and 0s asks for less: this version does not reload at all, SIGHUP only says so and POST /-/reload answers 501."""
 
 
 def unsupported(config: Config) -> list[Mistake]:
@@ -68,10 +66,5 @@ def _settings(config: Config) -> Refusals:
             yield key, f"{key} has no effect {YET}; leave it out"
 
 
-def _auto_reload(config: Config) -> Refusals:
-    if config.auto_reload_s not in RELOADS_S:
-        yield "auto_reload", f"the file is not watched for changes {YET}; leave auto_reload out"
-
-
-LATER: tuple[Callable[[Config], Refusals], ...] = (_protocols, _dialects, _lists, _healthz, _settings, _auto_reload)
+LATER: tuple[Callable[[Config], Refusals], ...] = (_protocols, _dialects, _lists, _healthz, _settings)
 """One entry for each piece of work that is not done."""

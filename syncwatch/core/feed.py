@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
+from typing import cast
 
 import msgspec
 
@@ -66,11 +67,10 @@ class Feed(Recovery):
 
     reasons = (Reason.POLLING,)
 
-    def __init__(self, line: Line, protocol: FeedProtocol) -> None:
-        traits = protocol.traits
+    def __init__(self, line: Line) -> None:
+        traits = line.protocol.traits
         dense = traits.numbering is Numbering.CONTIGUOUS
         super().__init__(line, Journal(line.settings.hole_grace_s, traits.resumes, dense))
-        self._protocol = protocol
         self._connected = False
         self._reading: Reading | None = None
         self._poll_id = 0
@@ -107,6 +107,11 @@ class Feed(Recovery):
         if self._refusal is not None and self._refusal[0] in (Reason.UNAUTHORIZED, Reason.FORBIDDEN):
             self._retry_at_s = min(self._retry_at_s, now) if self._connected else self._retry_at_s
             self._poll_at_s = min(self._poll_at_s, now) if self._poll_at_s < math.inf else self._poll_at_s
+
+    @property
+    def _protocol(self) -> FeedProtocol:
+        """The codec, as it is configured now; its trait says that it is one of a feed."""
+        return cast(FeedProtocol, self.line.protocol)
 
     # ------------------------------------------------------------------ a connection's life
 

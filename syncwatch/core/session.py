@@ -7,7 +7,6 @@ perform the returned effects in order; give every input its attempt. Input that 
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import msgspec
 
@@ -49,7 +48,6 @@ from syncwatch.core.wire import (
     Ack,
     Control,
     Event,
-    FeedProtocol,
     FrameKind,
     Invalid,
     Pong,
@@ -113,9 +111,7 @@ class Session:
         self.attempts = Attempts(settings.backoff, settings.breaker, settings.breaker_retry_s, settings.spread_s)
         self.verification = Verification(settings.verify_interval_s, settings.verify_grace_s)
         self.entropy = entropy
-        self.recovery: Recovery = (
-            Feed(self, cast(FeedProtocol, protocol)) if protocol.traits.settle is Settle.FEED else Resync(self)
-        )
+        self.recovery: Recovery = Feed(self) if protocol.traits.settle is Settle.FEED else Resync(self)
         self.ledger: Ledger = self.recovery.ledger
         self._resume = resume
         self._totals = Totals(since_wall_s=0.0) if resume is None else resume.totals

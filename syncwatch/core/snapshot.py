@@ -193,6 +193,7 @@ class SidecarSnapshot(msgspec.Struct, frozen=True):
     config_last_reload_successful: bool
     config_last_reload_success_wall_s: float
     callback_errors: int
+    config_errors: tuple[str, ...] = ()  # why the file as it stands is not the one that runs, a line each
 
 
 class Snapshot(msgspec.Struct, frozen=True):

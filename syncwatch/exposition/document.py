@@ -237,10 +237,11 @@ class StateFile(msgspec.Struct, frozen=True):
 
 
 class Config(msgspec.Struct, frozen=True):
-    """Whether the file as it stands is the one that runs."""
+    """Whether the file as it stands is the one that runs; `errors`: why not, a line each."""
 
     last_reload_successful: bool
     last_successful_reload: Instant
+    errors: tuple[str, ...] = ()
 
 
 class Sidecar(msgspec.Struct, frozen=True):

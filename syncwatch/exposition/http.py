@@ -147,9 +147,7 @@ class _Local:
 
     async def reload(self, _request: web.Request) -> web.Response:
         if self._controls.reload is None:
-            return web.Response(
-                status=501, text="this version cannot reload: restart it to apply a changed configuration\n"
-            )
+            return web.Response(status=501, text="there is nothing to reload: no configuration file runs here\n")
         errors = list(await self._controls.reload())
         return _json({"reloaded": not errors, "errors": errors}, 422 if errors else 200)
 

@@ -230,7 +230,9 @@ def _sidecar(sidecar: SidecarSnapshot, at: Moment) -> doc.Sidecar:
         if failures is None
         else doc.StateFile(failures, None if written_s is None else doc.since_wall(written_s, at)),
         config=doc.Config(
-            sidecar.config_last_reload_successful, doc.since_wall(sidecar.config_last_reload_success_wall_s, at)
+            sidecar.config_last_reload_successful,
+            doc.since_wall(sidecar.config_last_reload_success_wall_s, at),
+            sidecar.config_errors,
         ),
         callback_errors=sidecar.callback_errors,
     )

@@ -228,7 +228,7 @@ def _sidecar(page: _Page, status: doc.Status) -> None:
             counted(own.state_file.write_failures, "failed write of the state file", "failed writes of the state file")
         )
     if not own.config.last_reload_successful:
-        parts.append("the last reload failed: the configuration of before still runs")
+        parts.append("; ".join(("the last reload failed: the configuration of before still runs", *own.config.errors[:1])))
     if own.suspended:
         parts.append("was suspended a moment ago")
     page.fact("sidecar", "; ".join(parts), _COLOURS["down"] if late else "")

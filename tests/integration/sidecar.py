@@ -108,14 +108,14 @@ class Scrape:
         families = (openmetrics_families if self.openmetrics else text_families)(text)
         self._samples = [(one.name, one.labels, one.value) for family in families for one in family.samples]
 
-    def value(self, name: str, **labels: str) -> float:
+    def value(self, name: str, /, **labels: str) -> float:
         """The one sample of that name with (at least) these labels. Raises: KeyError when there is none or several."""
         found = self.all(name, **labels)
         if len(found) != 1:
             raise KeyError(f"{name}{labels}: {len(found)} samples")
         return found[0]
 
-    def all(self, name: str, **labels: str) -> list[float]:
+    def all(self, name: str, /, **labels: str) -> list[float]:
         """Every sample of that name with (at least) these labels."""
         return [value for known, its, value in self._samples if known == name and labels.items() <= its.items()]
 

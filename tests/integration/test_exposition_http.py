@@ -363,7 +363,7 @@ async def test_what_is_not_offered_is_said() -> None:
     """501 and a sentence; and asking by GET is no way at all."""
     async with local() as client:
         reload, flush = await client.post("/-/reload"), await client.post("/flush")
-        assert (501, "this version cannot reload: restart it to apply a changed configuration\n") == await said(reload)
+        assert (501, "there is nothing to reload: no configuration file runs here\n") == await said(reload)
         assert (501, "there is nothing to flush: no mirror runs here\n") == await said(flush)
         for path in ("/-/reload", "/flush"):
             response = await client.get(path)

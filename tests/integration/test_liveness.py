@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
+import msgspec
 import pytest
 import yaml
 from aiohttp.client_reqrep import ConnectionKey
 
 from syncwatch.app import App
-from syncwatch.config import parse
+from syncwatch.config import parse, plan
 from syncwatch.core.effects import Effects
 from syncwatch.core.states import AttemptFailure
 from syncwatch.runtime import connection
@@ -236,6 +237,43 @@ def beyond_help(driver: Driver) -> None:
     """The same, and neither a restart nor another input arranges a new one."""
     lose_timer(driver)
     driver._arm = lambda: None  # type: ignore[method-assign]
+
+
+@pytest.mark.usefixtures("no_upstream")
+def test_a_connection_that_is_re_aimed_or_removed_takes_its_trouble_with_it(tmp_path: Path) -> None:
+    """What was wedged is not watched any more; and a hundred changes leave no more behind than one."""
+
+    async def play(it: Running) -> None:
+        def breaks(now: float) -> Effects:
+            raise ZeroDivisionError("a bug of ours")
+
+        async def change(*connections: object) -> None:
+            config = msgspec.structs.replace(it.app.config, connections=connections)
+            await it.app.apply(config, plan(it.app.config, config))
+
+        await asyncio.sleep(5.0)
+        (cast,) = it.app.config.connections
+        looked_after = (len(it.app.supervisor._drivers), len(it.app.supervisor._beats))
+        for number in range(100):
+            cast = msgspec.structs.replace(cast, url=f"http://upstream.invalid/{number}")
+            await change(cast)
+            assert 1 == it.app.watched[0].session.attempts.number
+            if number % 10 == 0:
+                it.session_driver.call(breaks)
+                assert 503 == (await it.ask("/livez"))[0]
+            await asyncio.sleep(0.5)
+        assert (200, "ok") == await it.ask("/livez")
+        assert looked_after == (len(it.app.supervisor._drivers), len(it.app.supervisor._beats))
+        assert not it.app._leaving
+        await asyncio.sleep(60.0)
+        assert it.app.watched[0].session.attempts.number > 3, "it goes on dialling"
+        it.session_driver.call(breaks)
+        await change()
+        assert (200, "ok") == await it.ask("/livez")
+        assert "cast" not in (await it.ask("/metrics"))[1]
+        assert (looked_after[0] - 1, looked_after[1] - 1) == (len(it.app.supervisor._drivers), len(it.app.supervisor._beats))
+
+    scenario(tmp_path, play, **LIVELY)
 
 
 @pytest.mark.usefixtures("no_upstream")

@@ -566,7 +566,7 @@ def test_what_runs_is_not_refused() -> None:
         "dialect: ring, canary: {enabled: true}, proxy: 'http://p:1', stale_after: 1m, tls: {ca_file: /ca}"
     )
     rest = "auto_reload: %s\nlog: {level: debug}\nlocal_token_file: /t\ninstance: a\nstate_dir: /s\nhealth: {ready: {fail_on: {watcher_dead: 1s}}}\n"
-    assert [[], []] == [said_unsupported(rest % reload + text) for reload in ("30s", "0s")]
+    assert [[], []] == [said_unsupported(rest % reload + text) for reload in ("10s", "0s")]
 
 
 def test_what_does_not_run_yet_is_refused_by_name() -> None:
@@ -575,7 +575,6 @@ def test_what_does_not_run_yet_is_refused_by_name() -> None:
 probes_listen: 127.0.0.1:1
 web_config: /w
 gate_file: /g
-auto_reload: 10s
 connections:
   - {name: a, protocol: relaycast, dialect: node, url: 'http://h', token_file: /x}
   - name: b
@@ -596,14 +595,13 @@ health:
         "syncwatch.yaml:1: probes_listen: probes_listen has no effect yet; leave it out",
         "syncwatch.yaml:2: web_config: web_config has no effect yet; leave it out",
         "syncwatch.yaml:3: gate_file: gate_file has no effect yet; leave it out",
-        "syncwatch.yaml:4: auto_reload: the file is not watched for changes yet; leave auto_reload out",
-        "syncwatch.yaml:6: connections[0].dialect: dialect node does not run yet; dialects ring and observer do",
-        "syncwatch.yaml:12: connections[2].protocol: protocol tps does not run yet; protocols relaycast and relayfile do",
-        "syncwatch.yaml:13: watchers: watchers do not run yet",
-        "syncwatch.yaml:14: mirrors: mirrors do not run yet",
-        "syncwatch.yaml:15: services: services do not run yet",
-        "syncwatch.yaml:16: hooks: hooks do not run yet",
-        "syncwatch.yaml:19: health.healthz.fail_on: watchers and mirrors, whose reasons these are, do not run yet",
+        "syncwatch.yaml:5: connections[0].dialect: dialect node does not run yet; dialects ring and observer do",
+        "syncwatch.yaml:11: connections[2].protocol: protocol tps does not run yet; protocols relaycast and relayfile do",
+        "syncwatch.yaml:12: watchers: watchers do not run yet",
+        "syncwatch.yaml:13: mirrors: mirrors do not run yet",
+        "syncwatch.yaml:14: services: services do not run yet",
+        "syncwatch.yaml:15: hooks: hooks do not run yet",
+        "syncwatch.yaml:18: health.healthz.fail_on: watchers and mirrors, whose reasons these are, do not run yet",
     ] == said_unsupported(text)
 
 

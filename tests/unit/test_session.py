@@ -353,7 +353,7 @@ class TestConfigure:
         """The socket under way goes on in its own words."""
         host = established("1..5")
         other = ScriptedProtocol(page_limit=7)
-        other.dial = lambda: Request("ws://upstream/other")  # type: ignore[method-assign]  # a codec with another word or two
+        other.dial = lambda after=None: Request("ws://upstream/other")  # type: ignore[method-assign]  # a codec with another word or two
         host.take(host.session.equip(host.now, other, None))
         assert (State.OPEN, 1, []) == (host.session.state, host.dials(), host.since())
         host.drop().pass_time(10.0)

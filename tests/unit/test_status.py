@@ -56,7 +56,7 @@ connections.transitions: at from_state to_state reason
 sidecar: version revision python_version instance started suspended event_loop_lag_s tasks state_file config callback_errors
 sidecar.tasks: task overdue_s wedged
 sidecar.state_file: write_failures last_write
-sidecar.config: last_reload_successful last_successful_reload
+sidecar.config: last_reload_successful last_successful_reload errors
 """
 """The public keys in their order. A line may be added to; a key that goes or changes its meaning breaks somebody's script."""
 
@@ -303,6 +303,16 @@ def down() -> Snapshot:
     )
     reasons = health(held(Reason.UNAUTHORIZED), held(Reason.RECONNECTING, 30.0))
     return snapshot(connections=(cast,), health=reasons, sidecar=own)
+
+
+def test_a_refused_configuration_is_told_with_its_first_mistake() -> None:
+    """All of them are in the document, one is enough for a line."""
+    errors = ("syncwatch.yaml:3: listen: wrong", "syncwatch.yaml:4: log: wrong")
+    refused = snapshot(sidecar=sidecar(config_last_reload_successful=False, config_errors=errors))
+    assert list(errors) == status.document(refused)["sidecar"]["config"]["errors"]
+    told = " ".join(text(refused).split())
+    assert "the last reload failed: the configuration of before still runs; syncwatch.yaml:3: listen: wrong" in told
+    assert "log: wrong" not in told
 
 
 def test_the_text_of_a_healthy_sidecar() -> None:
