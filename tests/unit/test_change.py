@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from syncwatch.config import (
     Config,
@@ -97,6 +99,28 @@ def test_names_come_and_go() -> None:
     assert Plan(kept=("b",), added=("c",), removed=("a",)) == plan(said(a, b), said(c, b))
     assert Plan(kept=("b", "a")) == plan(said(a, b), said(b, a))
     assert {"added": ("c",), "removed": ("a",)} == plan(said(a, b), said(c, b)).changes
+
+
+CONNECTIONS = st.lists(
+    st.builds(
+        lambda name, url, beat: CAST | {"name": name, "url": f"http://h:{url}", "heartbeat": {"interval": f"{beat}s"}},
+        st.sampled_from("abcd"), st.integers(1, 2), st.integers(1, 2),
+    ),
+    min_size=1, unique_by=lambda connection: connection["name"],
+)  # fmt: skip
+
+
+@given(CONNECTIONS, CONNECTIONS)
+def test_every_connection_has_one_fate(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
+    """Nobody is forgotten, nobody is done twice; and doing it the other way round undoes it."""
+    old, new = said(*before), said(*after)
+    there, back = plan(old, new), plan(new, old)
+    fates = [*there.kept, *there.configured, *there.replaced, *there.added]
+    assert sorted(one["name"] for one in after) == sorted(fates)
+    assert {one["name"] for one in before} == {*fates, *there.removed} - {*there.added}
+    for one, other in (("kept", "kept"), ("configured", "configured"), ("replaced", "replaced"), ("added", "removed"), ("removed", "added")):
+        assert set(getattr(there, one)) == set(getattr(back, other))
+    assert (not there.changes) == ({c.name: c for c in old.connections} == {c.name: c for c in new.connections})
 
 
 def test_how_long_incidents_are_held_is_a_setting_of_every_session() -> None:
