@@ -58,6 +58,7 @@ class Reload:
         self._next: asyncio.Task[Sequence[str]] | None = None  # asked for and not begun
         self._tasks: set[asyncio.Task[Sequence[str]]] = set()
         self._reading: asyncio.Future[Read] | None = None
+        self._performing = False
 
     def begin(self) -> None:
         """The app runs."""
@@ -99,8 +100,8 @@ class Reload:
     def _done(self, task: asyncio.Task[Sequence[str]]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is not None:  # our own bug, perhaps in the middle of the work
-            self.successful, self.errors = False, (f"{self._file.path}: {BROKEN}",)
+        if error is not None:  # our own bug
+            self.successful, self.errors = False, (f"{self._file.path}: {BROKEN if self._performing else INTERNAL}",)
             log.error("internal error while the configuration was applied", exc_info=error)
 
     async def _queued(self, only_news: bool) -> Sequence[str]:
@@ -114,28 +115,32 @@ class Reload:
         """`only_news`: the regular look; a file that says what it said, and that was applied, is not even parsed."""
         if self._closing.is_set():
             return (STOPPING,)
+        if self._performing:  # the last one broke in the middle of the work: what runs is neither the one nor the other
+            return self.errors
         known = self._text if only_news and self.successful else None
         read = await self._read(lambda: self._load(known, only_news))
         if self._closing.is_set():
             return (STOPPING,)
         if read.config is None:
-            return self._refused(read.errors) if read.errors else ()
+            return self._refused(read.errors, only_news) if read.errors else ()
         running, config = self._running(), read.config
         what = plan(running, config)
         if what.refusals:
-            return self._refused(tuple(map(str, what.refusals)))
+            return self._refused(tuple(map(str, what.refusals)), only_news)
         first_look = only_news and self._text is None and self.successful
         self._text = read.text
         if first_look and config == running:
             return ()  # what the start has read
+        self._performing = True
         await self._perform(config, what)
+        self._performing = False
         self.successful, self.errors, self.success_wall_s = True, (), self._clock.wall()
         log.info("the configuration was reloaded" if what.changes else "the configuration was reloaded: nothing changed", **what.changes)
         return ()
 
-    def _refused(self, errors: tuple[str, ...]) -> Sequence[str]:
-        """Nothing was changed. The same mistakes again are no news to the log."""
-        if self.successful or errors != self.errors:
+    def _refused(self, errors: tuple[str, ...], only_news: bool) -> Sequence[str]:
+        """Nothing was changed. The same mistakes again are said again only to whoever asked."""
+        if not only_news or self.successful or errors != self.errors:
             for line in errors:
                 log.error("the configuration was not reloaded, what ran before goes on", mistake=line)
         self.successful, self.errors = False, errors

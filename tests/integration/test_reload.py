@@ -24,10 +24,10 @@ SUCCESS_TIME = "syncwatch_config_last_reload_success_timestamp_seconds"
 
 def rewrite(it: Rig, document: Document | None = None, **cast: Any) -> Path:
     """Change the file: the whole of it, or keys of its one connection."""
-    file = it.folder / "syncwatch.yaml"
+    file, written = it.folder / "syncwatch.yaml", it.folder / "written"
     it.config["connections"][0].update(cast)
-    file.write_text(yaml.safe_dump(document or it.config))
-    return file
+    written.write_text(yaml.safe_dump(document or it.config))
+    return written.rename(file)  # whole at every moment
 
 
 async def post(sidecar: Sidecar, **headers: str) -> tuple[int, str]:

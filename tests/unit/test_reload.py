@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -227,11 +228,14 @@ class TestLooking:
         house.write("rubbish: 1")
         await house.look()
         assert [NOT, NOT] == events(log)
+        house.reload.hangup()
+        await house.quiet()
+        assert [NOT, NOT, NOT] == events(log), "whoever asks by a signal has nothing but the log"
         assert (False, 1_000.0) == house.told[:2]
         house.path.write_text(text)
         await house.look()
         assert (True, house.wall_s, ()) == house.told
-        assert [NOT, NOT, SAME] == events(log)
+        assert [NOT, NOT, NOT, SAME] == events(log)
 
 
 class TestOneAtATime:
@@ -315,9 +319,9 @@ async def test_a_file_that_cannot_be_read_in_time(house: House, monkeypatch: pyt
 
 
 async def test_a_bug_of_ours_is_told(house: House, log: list[EventDict], monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the reading nothing was changed; in the work nobody knows. Either way the next one may go well."""
+    """Before the work nothing was changed, and the next one may go well; in the middle of it only a restart helps."""
 
-    def broken(_file: ConfigFile, _text: str) -> Config:
+    def broken(*_: object) -> Any:
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
@@ -329,6 +333,12 @@ async def test_a_bug_of_ours_is_told(house: House, log: list[EventDict], monkeyp
         with pytest.raises(ZeroDivisionError):
             await house.reload.now()
     assert "internal error while the configuration was applied" == log[-1]["event"]
-    assert (f"{house.path}: {reload.BROKEN}",) == house.reload.errors
+    assert (f"{house.path}: {reload.INTERNAL}",) == house.reload.errors
     assert () == await house.reload.now()
     assert house.reload.successful
+    monkeypatch.setattr(house.reload, "_perform", broken)
+    with pytest.raises(ZeroDivisionError):
+        await house.reload.now()
+    await house.look()
+    assert [f"{house.path}: {reload.BROKEN}"] == list(await house.reload.now()) == list(house.reload.errors)
+    assert not house.reload.successful
