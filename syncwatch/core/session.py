@@ -266,7 +266,8 @@ class Session:
             self.canary = None
             self._canary_polls = present.poll_id  # answers to it may still come; they must not be taken for another one's
             self._incidents.pop(Reason.CANARY_LOST, None)
-            self._clock_offset_s = self._latency = None  # its answers told it; a pong that tells brings it back
+            if present.clock_offset_s is not None:
+                self._clock_offset_s = self._latency = None  # it will not be told any more; a pong that tells brings it back
         return self._done(now)
 
     def opened(self, now: float, attempt: int, handshake: Handshake) -> Effects:

@@ -15,6 +15,7 @@ import yaml
 from syncwatch.relay import Relay
 from syncwatch.relay.ledger import Closed, Opened
 from tests.integration.sidecar import WATCHER, Document, Rig, Sidecar, holds, rig, until
+from tests.integration.test_relayfile_sidecar import rig as file_rig
 
 DONE = "the configuration was reloaded"
 NOT = "the configuration was not reloaded, what ran before goes on"
@@ -298,6 +299,48 @@ async def test_health_changes_at_once_and_in_the_middle_of_trouble(tmp_path: Pat
             await reloaded(sidecar)
             assert ["again"] == await names(sidecar)
         await sidecar.until(lambda cast: cast["state"] == "open")
+
+
+async def test_a_relayfile_connection(tmp_path: Path) -> None:
+    """How often it is audited changes on the same socket; other paths, and another workspace, are another stream each."""
+    async with file_rig(tmp_path) as it, it.sidecar() as sidecar:
+        it.write(3)
+        lived = (await it.caught_up(sidecar))["lifetime"]["events"]
+        file, files = tmp_path / "syncwatch.yaml", it.config["connections"][0]
+
+        async def change(**keys: Any) -> None:
+            files.update(keys)
+            file.write_text(yaml.safe_dump(it.config))
+            await reloaded(sidecar)
+
+        await change(audit={"interval": "100ms"}, polling={"after_failures": 1}, canary={"enabled": True})
+        await sidecar.said("a canary is switched on: it writes")
+
+        async def clean() -> float:
+            return (await sidecar.scrape()).value("syncwatch_audits_total", result="clean")
+
+        await until(clean, lambda count: count >= 3)
+        await sidecar.until(lambda files: files["canary"]["received"] == 1)
+        await change(canary={"enabled": False})
+        assert (1, 0) == (len(it.relay.ledger.of(Opened)), len(it.relay.ledger.of(Closed)))
+        lived = (await sidecar.cast())["lifetime"]["events"]
+
+        await change(paths=["/docs/**"])
+        await sidecar.until(lambda files: files["state"] == "open")
+        await holds(lambda: [1000] == [fact.code for fact in it.relay.ledger.of(Closed)])
+        it.write(1, folder="elsewhere")
+        it.write(2, folder="docs")
+        after = await sidecar.until(lambda files: files["ledger"]["cursor"] == it.newest)
+        assert (lived + after["ledger"]["events"], 0) == (after["lifetime"]["events"], after["ledger"]["resets"])
+
+        it.token_file.write_text(it.relay.files.token("another"))
+        await change(workspace="another")
+        await sidecar.until(lambda files: files["state"] == "open")
+        it.write(2, workspace="another")
+        again = await sidecar.until(lambda files: files["ledger"]["cursor"] == it.newest)
+        assert (0, 0) == (again["ledger"]["missed"], again["ledger"]["resets"])
+        assert after["lifetime"]["events"] + again["ledger"]["events"] == again["lifetime"]["events"]
+        assert "Traceback" not in sidecar.text()
 
 
 async def test_requests_all_at_once(tmp_path: Path) -> None:
