@@ -34,6 +34,7 @@ from syncwatch.relay.observer.tokens import Observers
 from syncwatch.relay.outbound import Outbound
 from syncwatch.relay.posting import Posting
 from syncwatch.relay.relayfile import api as files_api
+from syncwatch.relay.relayfile.kept import Kept
 from syncwatch.relay.relayfile.service import Files
 from syncwatch.relay.script import Script
 from syncwatch.relay.state import Hub
@@ -78,7 +79,7 @@ class Relay(InProcess):
             self.hub.observe = self.events.publish
         self.workspace_stream = workspace_stream
         """Whether workspace keys may open a socket."""
-        self.files = Files(self.ledger, self.clock, self.faults)
+        self.files = Files(self.ledger, self.clock, self.faults, Kept(self.store) if self.store.durable else None)
         """The Relayfile side."""
         self.connections: dict[int, Outbound] = {}
         self.in_flight: set[tuple[str, str]] = set()
@@ -349,7 +350,7 @@ async def serve(
 ) -> Relay:
     """Start a relay; the caller stops it with `await relay.stop()`.
 
-    `clock` gives true wall seconds; `database` is a path or `:memory:`; `ledger_cap` is how many facts are kept; `seed`
+    `clock` gives true wall seconds; `database` is a path (then Relayfile is durable too) or `:memory:`; `ledger_cap` is how many facts are kept; `seed`
     is for faults that draw.
 
     Raises:

@@ -96,19 +96,20 @@ _MESSAGE = "SELECT " + _COLUMNS + _FROM
 
 
 class Store:
-    """The database. Used from one thread."""
+    """The database, in `path` (`:memory:` keeps nothing over the process). Used from one thread."""
 
     def __init__(self, path: str, failing: Callable[[], bool] = lambda: False) -> None:
         self._failing = failing
-        self._db = sqlite3.connect(path, isolation_level=None)
+        self.durable = path != ":memory:"
+        self.database = sqlite3.connect(path, isolation_level=None)
         # Nobody's data depends on this server surviving a power cut; waiting for the disk would only slow the tests.
-        self._db.execute("PRAGMA synchronous = OFF")
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.executescript(_SCHEMA)
+        self.database.execute("PRAGMA synchronous = OFF")
+        self.database.execute("PRAGMA journal_mode = WAL")
+        self.database.executescript(_SCHEMA)
 
     def close(self) -> None:
         """Close the database; a second call does nothing."""
-        self._db.close()
+        self.database.close()
 
     def run(self, sql: str, *values: Any) -> sqlite3.Cursor:
         """Run one statement.
@@ -118,7 +119,7 @@ class Store:
         """
         if self._failing():
             raise DatabaseError("the database does not answer")
-        return self._db.execute(sql, values)
+        return self.database.execute(sql, values)
 
     def rows(self, sql: str, *values: Any) -> list[Any]:
         """All rows of one query."""

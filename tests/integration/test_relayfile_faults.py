@@ -330,3 +330,21 @@ async def test_faults_are_begun_over_http_and_show_in_the_summary(w: FileWorld) 
     assert [expected] == summary["workspaces"]
     facts = (await w.call("GET", "/_relay/ledger")).body["facts"]
     assert {"published", "delivered", "dialled", "answered"} <= {fact["fact"] for fact in facts}
+
+
+async def test_a_database_file_makes_it_durable_over_the_process(tmp_path: object) -> None:
+    """Ids, cursors, revisions and files go on; a restart in memory forgets the file's rows too."""
+    path = f"{tmp_path}/relay.db"
+    async with file_world(database=path) as w:
+        w.write(3)
+        w.files.delete(WORKSPACE, "/docs/2.md")
+    async with file_world(database=path) as w:
+        async with w.stream(cursor="evt_2") as stream:
+            w.write(1)
+            assert [3, 4, 5] == numbers(await stream.take(3))
+        assert "rev_3" == (await w.call("GET", "fs/file?path=/docs/3.md")).body["revision"]
+        assert 404 == (await w.call("GET", "fs/file?path=/docs/2.md")).status
+        w.relay.restart()
+        w.write(1)
+    async with file_world(database=path) as w:
+        assert ([1], None) == await w.poll()

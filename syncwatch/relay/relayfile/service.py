@@ -12,6 +12,7 @@ from syncwatch.relay.injector import Injector
 from syncwatch.relay.ledger import Ledger
 from syncwatch.relay.logfacts import LogRestarted, Published
 from syncwatch.relay.relayfile import frames, keys, tokens
+from syncwatch.relay.relayfile.kept import Kept
 from syncwatch.relay.relayfile.log import Entry, Log, timestamp
 from syncwatch.relay.relayfile.tokens import Holder, Refusal
 from syncwatch.relay.relayfile.tree import Content, File, Operation, Tree, decoded, hashed, path_of, provider_of
@@ -30,7 +31,7 @@ class Listener(Protocol):
 class Files:
     """The Relayfile side of a relay."""
 
-    def __init__(self, ledger: Ledger, clock: ServerClock, faults: Injector) -> None:
+    def __init__(self, ledger: Ledger, clock: ServerClock, faults: Injector, kept: Kept | None = None) -> None:
         self.ledger = ledger
         self.clock = clock
         self.faults = faults
@@ -38,6 +39,9 @@ class Files:
         self.listeners: dict[str, tuple[Listener, ...]] = {}
         self._trees: dict[str, Tree] = {}
         self._accepted: dict[str, Holder] = {}
+        self._kept = kept
+        for workspace, file in () if kept is None else kept.load(self.log):
+            self.tree(workspace).files[file.path] = file
 
     # Tokens
 
@@ -133,6 +137,7 @@ class Files:
             timestamp(at_s),
             new.semantics,
         )
+        self._keep(workspace, path, file)
         self._publish(
             workspace, kind, path, at_s, revision=revision, content_hash=file.content_hash, origin=origin,
             provider=file.provider, correlation_id=correlation_id,
@@ -158,6 +163,7 @@ class Files:
         tree.check(path, if_match)
         tree.read(path)
         del tree.files[path]
+        self._keep(workspace, path, None)
         revision, who = self.log.next_revision(), provider or provider_of(path)
         self._publish(
             workspace, "file.deleted", path, self.clock.server_s(), revision=revision, origin=origin, provider=who,
@@ -173,6 +179,10 @@ class Files:
     def oversize(self, workspace: str, size_bytes: int) -> Entry:
         """Publish an event whose frame is about this long, now and in every catch-up."""
         return self.push(workspace, "file.updated", "/relay/oversized", provider="relay", padding=size_bytes)
+
+    def _keep(self, workspace: str, path: str, file: File | None) -> None:
+        if self._kept is not None:
+            self._kept.file(workspace, path, file)
 
     def _operation(
         self, tree: Tree, path: str, revision: str, action: str, provider: str, correlation: str
@@ -190,6 +200,9 @@ class Files:
 
     def _publish(self, workspace: str, kind: str, path: str, at_s: float, **fields: Any) -> Entry:
         entry = self.log.append(workspace, kind, path, at_s, **fields)
+        if self._kept is not None:
+            self._kept.event(workspace, entry)
+            self._kept.counters(self.log)
         self.ledger.add(
             Published,
             protocol="relayfile",
@@ -225,6 +238,8 @@ class Files:
         if not durable:
             self.log.clear()
             self._trees.clear()
+            if self._kept is not None:
+                self._kept.clear()
         self.ledger.add(LogRestarted, epoch=self.log.epoch, durable=durable)
 
     # Pictures
