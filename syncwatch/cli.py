@@ -256,9 +256,14 @@ def check_config(file: str) -> None:
 @click.option("--listen", default="127.0.0.1:8787", show_default=True, help="Where it listens.")
 @click.option("--database", default=":memory:", show_default=True, help="What survives a restart: an SQLite file.")
 @click.option("--agent", "agents", multiple=True, help="Create this agent in a workspace `demo` and print its token.")
+@click.option("--observer", "observers", multiple=True, help="Be a server of the observers' generation, create this observer in the workspace `demo` and print its token.")
+@click.option("--relayfile", "files", multiple=True, help="Print a token for this Relayfile workspace.")
+@click.option("--relayfile-token-file", "token_file", type=click.Path(dir_okay=False), help="Accept the text of this file as a token of the (one) Relayfile workspace: it outlives a restart.")
 @click.option("--script", type=click.Path(exists=True, dir_okay=False), help="Faults to play, a YAML file.")
-def relay(listen: str, database: str, agents: tuple[str, ...], script: str | None) -> None:
-    """The embedded relay alone: a faithful Relaycast server with a ledger of facts and fault injection."""
+def relay(
+    listen: str, database: str, agents: tuple[str, ...], observers: tuple[str, ...], files: tuple[str, ...], token_file: str | None, script: str | None
+) -> None:
+    """The embedded relay alone: a faithful Relaycast and Relayfile server with a ledger of facts and fault injection."""
     import sqlite3
 
     from syncwatch.app import AddressInUse
@@ -269,16 +274,22 @@ def relay(listen: str, database: str, agents: tuple[str, ...], script: str | Non
     async def work() -> int:
         stop = _stop_event()
         try:
-            server = await serve(address.host, address.port, database=database)
+            server = await serve(address.host, address.port, database=database, generation="observer" if observers else "ring")
         except OSError as error:
             raise AddressInUse("listen", address, error) from error
         try:
             click.echo(f"relay listening on {server.url}; facts at {server.url}/_relay/ledger, faults at {server.url}/_relay/faults")
-            if agents:
+            if agents or observers:
                 workspace = server.workspace("demo")
                 click.echo(f"workspace demo: {workspace.api_key}")
                 for name in dict.fromkeys(agents):
                     click.echo(f"agent {name}: {server.agent(workspace, name)}")
+                for name in dict.fromkeys(observers):
+                    click.echo(f"observer {name}: {server.observer(workspace, name)}")
+            for name in dict.fromkeys(files):
+                click.echo(f"relayfile {name}: {server.files.token(name)}")
+            if fixed:
+                server.files.accept(fixed, files[0])
             if faults is not None:
                 server.play(faults)
             await stop.wait()
@@ -290,6 +301,16 @@ def relay(listen: str, database: str, agents: tuple[str, ...], script: str | Non
         address = parse_address(listen)
     except ValueError as error:
         _fail(_option("relay", "listen", str(error)))
+    fixed = ""
+    if token_file is not None:
+        if len(files) != 1:
+            _fail(_option("relay", "relayfile_token_file", "needs exactly one --relayfile workspace"))
+        try:
+            fixed = Path(token_file).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            _fail(_option("relay", "relayfile_token_file", str(error)))
+        if not fixed:
+            _fail(_option("relay", "relayfile_token_file", f"{token_file} is empty"))
     try:
         faults = None if script is None else load_script(Path(script).read_text(encoding="utf-8"), script)
     except (OSError, ValueError) as error:

@@ -312,14 +312,14 @@ async def test_a_local_listener_with_a_token(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def relay_process(*arguments: str | Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, list[str]]]:
+async def relay_process(*arguments: str | Path, lines: int | None = None) -> AsyncIterator[tuple[asyncio.subprocess.Process, list[str]]]:
     """`syncwatch relay` with what it printed at the start."""
     process = await asyncio.create_subprocess_exec(
         PROGRAM, "relay", "--listen", "127.0.0.1:0", *map(str, arguments), env=environment(),
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
-    count = 1 + (2 + arguments.count("--agent") - 1 if "--agent" in arguments else 0)
+    count = lines or 1 + (2 + arguments.count("--agent") - 1 if "--agent" in arguments else 0)
     try:
         async with asyncio.timeout(10):
             yield process, [(await process.stdout.readline()).decode().rstrip() for _ in range(count)]
@@ -369,3 +369,25 @@ async def test_a_relay_that_cannot_start(tmp_path: Path) -> None:
     assert one_line(told).startswith(f"syncwatch relay: --script: {script}:2: steps[0].fault: ")
     assert one_line(nobody).startswith(f"syncwatch relay: --database: {tmp_path}/nowhere/relay.db: ")
 
+
+
+async def test_the_relay_gives_what_each_protocol_needs(tmp_path: Path) -> None:
+    """Observers (and then no agent is let in at the socket), Relayfile workspaces, and a fixed token out of a file."""
+    (tmp_path / "token").write_text("sesame\n")
+    arguments = ("--observer", "watch", "--relayfile", "docs", "--relayfile-token-file", tmp_path / "token")
+    async with relay_process(*arguments, lines=4) as (_, lines), aiohttp.ClientSession() as http:
+        url = lines[0].split()[3].rstrip(";")
+        tokens = dict(line.split(": ") for line in lines[1:])
+        assert ["workspace demo", "observer watch", "relayfile docs"] == list(tokens)
+        async with http.ws_connect(f"{url}/v1/ws?token={tokens['observer watch']}"):
+            pass
+        for token in (tokens["relayfile docs"], "sesame"):
+            async with http.ws_connect(f"{url}/v1/workspaces/docs/fs/ws?token={token}&from=now"):
+                pass
+    (tmp_path / "empty").write_text("\n")
+    none, empty = await asyncio.gather(
+        command("relay", "--listen", "127.0.0.1:0", "--relayfile-token-file", tmp_path / "token"),
+        command("relay", "--listen", "127.0.0.1:0", "--relayfile", "docs", "--relayfile-token-file", tmp_path / "empty"),
+    )
+    assert "syncwatch relay: --relayfile-token-file: needs exactly one --relayfile workspace" == one_line(none)
+    assert f"syncwatch relay: --relayfile-token-file: {tmp_path}/empty is empty" == one_line(empty)
