@@ -23,7 +23,8 @@ def install() -> None:
     wanted: dict[str, str] = json.loads((HERE / "package.json").read_text())["dependencies"]
     if all(_version(name) == version for name, version in wanted.items()):
         return
-    command = [npm, "install", "--no-audit", "--no-fund", "--no-package-lock"]
+    # What is optional is executables for mounts, which nothing here runs.
+    command = [npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--omit=optional"]
     done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=180, check=False)
     assert 0 == done.returncode, done.stderr
 
@@ -105,8 +106,10 @@ class NpmClient:
 
 
 @asynccontextmanager
-async def npm_client(url: str, token: str = "", *, mode: str = "watch", **options: Any) -> AsyncIterator[NpmClient]:
-    """A client for the length of a block.
+async def npm_client(
+    url: str, token: str = "", *, driver: str = "driver.mjs", node: tuple[str, ...] = (), mode: str = "watch", **options: Any
+) -> AsyncIterator[NpmClient]:
+    """A client for the length of a block; `driver` is its program, `node` are options of Node itself.
 
     `options` for `watch`: `client` (`relaycast` for `RelayCast.connect()`), `baseDelayMs`, `maxDelayMs`,
     `maxReconnectAttempts`, `connectTimeoutMs`, `clockOffsetMs` (its clock ahead, or behind if negative), `subscribe`.
@@ -114,7 +117,8 @@ async def npm_client(url: str, token: str = "", *, mode: str = "watch", **option
     argument = json.dumps({"mode": mode, "url": url, "token": token, **options})
     process = await asyncio.create_subprocess_exec(
         require("node"),
-        "driver.mjs",
+        *node,
+        driver,
         argument,
         cwd=HERE,
         stdin=asyncio.subprocess.PIPE,
