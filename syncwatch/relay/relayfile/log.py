@@ -98,6 +98,7 @@ class Log:
 
 def timestamp(at_s: float) -> str:
     """RFC 3339 in UTC with up to nine fraction digits, trailing zeros cut."""
-    whole, nanos = divmod(int(at_s * 1e9), 1_000_000_000)
+    whole = int(at_s)
+    nanos = int((at_s - whole) * 1e9)
     text = datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{text}.{nanos:09d}".rstrip("0").rstrip(".") + "Z"

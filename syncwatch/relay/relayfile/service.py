@@ -189,6 +189,8 @@ class Files:
     ) -> Operation:
         made = Operation(self.log.next_operation(), path, revision, action, provider, correlation)
         tree.operations[made.id] = made
+        if self._kept is not None:
+            self._kept.counters(self.log)
         return made
 
     # Events
