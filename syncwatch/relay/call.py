@@ -198,7 +198,7 @@ async def refused(
     if trouble is not None:
         if not trouble.status:
             return doors.cut_off(request)
-        return failure(trouble.status, "unavailable", trouble.message or "refused", trouble.headers)
+        return failure(trouble.status, trouble.code or "unavailable", trouble.message or "refused", trouble.headers)
     limit = relay.faults.take_http(kinds.RateLimit, route, label)
     if limit is None:
         return None

@@ -30,6 +30,7 @@ class Trouble(NamedTuple):
     why: str
     retry_after_s: float | None = None
     message: str = ""
+    code: str = ""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -71,7 +72,10 @@ async def request_trouble(
         await _hang(relay, request, hang)
         return Trouble(0, "hang")
     told = relay.faults.take_http(kinds.RefuseHttp, route, label, protocol)
-    return None if told is None else Trouble(told.spec.status, "refuse", told.spec.retry_after_s, told.spec.message)
+    if told is None:
+        return None
+    spec = told.spec
+    return Trouble(spec.status, "refuse", spec.retry_after_s, spec.message, spec.code)
 
 
 async def _hang(relay: Relay, request: web.Request, hang: Active[Any]) -> None:

@@ -146,12 +146,13 @@ class Faults(Injector):
         *,
         route: kinds.Route | None = None,
         retry_after_s: float | None = None,
+        code: str = "",
         message: str = "",
         **scope: Any,
     ) -> Held[kinds.RefuseHttp]:
         """Refuse HTTP requests, of one route or all."""
-        spec = kinds.RefuseHttp(status=status, route=route, retry_after_s=retry_after_s, message=message, **scope)
-        return self.hold(spec)
+        told: dict[str, Any] = {"retry_after_s": retry_after_s, "code": code, "message": message}
+        return self.hold(kinds.RefuseHttp(status=status, route=route, **told, **scope))
 
     def refusing_feed(self, status: int = 503, **rest: Any) -> Held[kinds.RefuseHttp]:
         """Refuse the feed, and nothing else."""

@@ -243,11 +243,15 @@ class RateLimit(FaultSpec, tag="rate_limit", frozen=True, kw_only=True):
 
 
 class RefuseHttp(FaultSpec, tag="refuse_http", frozen=True, kw_only=True):
-    """Answer HTTP requests (of one `route`, or all) with a status instead of doing them; upgrades go on."""
+    """Answer HTTP requests (of one `route`, or all) with a status instead of doing them; upgrades go on.
+
+    `code` is the error's, such as `queue_full`; without one it follows from the status.
+    """
 
     route: Route | None = None
     status: Status = 503
     retry_after_s: Seconds | None = None
+    code: Annotated[str, Meta(max_length=60)] = ""
     message: Annotated[str, Meta(max_length=200)] = ""
 
 

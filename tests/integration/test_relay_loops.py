@@ -9,6 +9,7 @@ import pytest
 
 from syncwatch.relay.ledger import Closed, Sent
 from tests.integration.relay_parts import eventually, world
+from tests.integration.relayfile_parts import WORKSPACE, file_world, numbers
 from tests.loops import on_both_loops
 
 
@@ -72,6 +73,24 @@ async def test_halves_are_frozen_on_both_loops() -> None:
             w.relay.push("alice", "test")
             assert await alice.quiet()
         assert {"pong", "test"} == {frame["type"] for frame in await alice.take(2)}
+
+
+@on_both_loops()
+async def test_relayfile_streams_flow_and_overflow_on_both_loops() -> None:
+    """A burst that is read arrives whole; one that is not ends in 1013 after a contiguous beginning."""
+    async with file_world() as w, w.stream(frm="now") as stream:
+        w.write(3000)
+        assert list(range(1, 3001)) == numbers(await stream.take(3000))
+        transport: Any = stream.socket._conn.protocol.transport  # type: ignore[union-attr]  # there is no public way to stop reading
+        transport.pause_reading()
+        for _ in range(12):
+            for n in range(1000):
+                w.files.write(WORKSPACE, f"/big/{n % 10}", "x" * 2000)
+            await asyncio.sleep(0)
+        transport.resume_reading()
+        got = numbers(await stream.rest())
+        assert 1013 == stream.socket.close_code
+    assert list(range(3001, 3001 + len(got))) == got
 
 
 @on_both_loops()

@@ -70,6 +70,14 @@ async def test_only_the_feed_is_refused(w: FileWorld) -> None:
     assert [503, 202] == [fact.status for fact in w.relay.ledger.of(Answered)]
 
 
+async def test_a_refusal_may_have_any_code(w: FileWorld) -> None:
+    """As a full queue has it."""
+    with w.relay.faults.refusing_http(429, route="ingest", code="queue_full", message="queue full", retry_after_s=1):
+        reply = await w.call("POST", "webhooks/ingest", {"provider": "acme"})
+        assert 200 == (await w.call("GET", "fs/events")).status
+    assert (429, "queue_full", "1") == (reply.status, reply.body["code"], reply.headers["Retry-After"])
+
+
 async def test_the_feed_hangs_and_nothing_else(w: FileWorld) -> None:
     """Cut off when the fault ends; no page was given until then."""
     with w.relay.faults.hanging_feed():

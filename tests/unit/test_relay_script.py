@@ -39,6 +39,28 @@ def test_a_timeline_is_drawn_from_its_seed() -> None:
     assert first[0].at_s != next(load(GOOD.replace("seed: 7", "seed: 8"), "x").cues()).at_s
 
 
+def test_faults_of_every_protocol_can_be_played() -> None:
+    """With the protocol, the route and the stream they are about."""
+    text = """\
+steps:
+  - {at_s: 0, for_s: 1, fault: refuse, protocol: relayfile, status: 403}
+  - {at_s: 1, for_s: 1, fault: refuse_http, route: feed, status: 429, retry_after_s: 2, agent: docs}
+  - {at_s: 2, for_s: 1, fault: hang_http, route: feed}
+  - {at_s: 3, for_s: 1, fault: keys_down}
+  - {at_s: 4, for_s: 1, fault: log_failing}
+  - {at_s: 5, fault: restart, durable: true}
+"""
+    expected = [
+        kinds.Refuse(status=403, protocol="relayfile"),
+        kinds.RefuseHttp(route="feed", status=429, retry_after_s=2, agent="docs"),
+        kinds.HangHttp(route="feed"),
+        kinds.KeysDown(),
+        kinds.LogFailing(),
+        kinds.Restart(durable=True),
+    ]
+    assert expected == [cue.fault for cue in load(text, "x").cues()]
+
+
 def test_a_script_without_repetition_ends() -> None:
     """One round."""
     assert 1 == len(list(load("steps: [{at_s: 1, fault: hang}]", "x").cues()))

@@ -91,7 +91,7 @@ def test_a_query_is_read_leniently_but_for_its_direction() -> None:
     assert Query("c", 200, "acme", "desc") == feed.query(
         {"cursor": " c ", "limit": "1.5", "provider": "ACME", "direction": "DESC"}
     )
-    assert [200, 200, 1000] == [feed.query({"limit": text}).limit for text in ("", "0", "9999")]
+    assert [200, 200, 1000] == [feed.query({"limit": text}).limit for text in ("1_0", "0", "9999")]
     with pytest.raises(Refusal, match=r'unsupported direction "Up" \(must be asc or desc\)'):
         feed.query({"direction": "Up"})
 

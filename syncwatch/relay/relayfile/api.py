@@ -112,7 +112,7 @@ def _raise(trouble: doors.Trouble | None) -> None:
     """Refuse as a fault wants it."""
     if trouble is None:
         return
-    code = _CODES.get(trouble.status, "unavailable" if trouble.status >= 500 else "bad_request")
+    code = trouble.code or _CODES.get(trouble.status, "unavailable" if trouble.status >= 500 else "bad_request")
     wait_s = trouble.retry_after_s
     raise Refusal(
         trouble.status, code, trouble.message or trouble.why, retry_after=None if wait_s is None else f"{wait_s:g}"
@@ -142,8 +142,7 @@ def _response(
     if target is not None:
         _note(relay, request, target, reply.status, "", "", correlation_id)
         if reply.page is not None:
-            epoch = relay.files.log.epoch
-            relay.ledger.add(Page, protocol="relayfile", label=target.workspace, epoch=epoch, **reply.page)
+            relay.ledger.add(Page, protocol="relayfile", label=target.workspace, **reply.page)
     return _json(reply.status, reply.body, reply.headers)
 
 

@@ -48,10 +48,7 @@ def query(text: Mapping[str, str]) -> Query:
 
 
 def _limit(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        return LIMIT
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
     return LIMIT if number < 1 else min(number, MAX_LIMIT)
 
 

@@ -109,6 +109,7 @@ def events(asked: Asked) -> Reply:
     query = feed.query(asked.request.query)
     found = feed.page(asked.files.log, asked.workspace, query)
     fact = {
+        "epoch": asked.files.log.epoch,
         "cursor": query.cursor,
         "limit": query.limit,
         "direction": query.direction,
