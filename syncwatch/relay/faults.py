@@ -166,6 +166,12 @@ class Faults(Injector):
         """Never answer the feed."""
         return self.hanging_http(route="feed", **scope)
 
+    def garbling_http(
+        self, body: str = "not json", *, route: kinds.Route | None = None, **scope: Any
+    ) -> Held[kinds.GarbleHttp]:
+        """Answer HTTP requests with something else, of one route or all."""
+        return self.hold(kinds.GarbleHttp(body=body, route=route, **scope))
+
     def http_trouble(self, *, delay_s: float = 0.0, lose_answer: bool = False, **scope: Any) -> Held[kinds.HttpTrouble]:
         """Answer HTTP late or never."""
         return self.hold(kinds.HttpTrouble(delay_s=delay_s, lose_answer=lose_answer, **scope))

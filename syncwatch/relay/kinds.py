@@ -261,6 +261,13 @@ class HangHttp(FaultSpec, tag="hang_http", frozen=True, kw_only=True):
     route: Route | None = None
 
 
+class GarbleHttp(FaultSpec, tag="garble_http", frozen=True, kw_only=True):
+    """HTTP requests (of one `route`, or all) are done, and answered with 200 and a `body` that is something else."""
+
+    route: Route | None = None
+    body: Annotated[str, Meta(max_length=1_000_000)] = "not json"
+
+
 class HttpTrouble(FaultSpec, tag="http_trouble", frozen=True, kw_only=True):
     """The request is done, then its answer is late by `delay_s`, or (`lose_answer`) never comes: the connection is closed instead."""
 
@@ -269,7 +276,7 @@ class HttpTrouble(FaultSpec, tag="http_trouble", frozen=True, kw_only=True):
     route: Route | None = None
 
 
-HttpFault = RateLimit | RefuseHttp | HangHttp | HttpTrouble
+HttpFault = RateLimit | RefuseHttp | HangHttp | GarbleHttp | HttpTrouble
 """Faults of HTTP requests: they can be about one route."""
 
 AnyFault = (
@@ -304,6 +311,7 @@ AnyFault = (
     | RateLimit
     | RefuseHttp
     | HangHttp
+    | GarbleHttp
     | HttpTrouble
 )
 

@@ -78,6 +78,17 @@ async def test_a_refusal_may_have_any_code(w: FileWorld) -> None:
     assert (429, "queue_full", "1") == (reply.status, reply.body["code"], reply.headers["Retry-After"])
 
 
+async def test_an_answer_is_something_else(w: FileWorld) -> None:
+    """200 and no page, or a page that is none."""
+    for body in ("not json", '{"events":{}}', ""):
+        with w.relay.faults.garbling_http(body, route="feed"):
+            async with w.session.get(
+                f"{w.base}/fs/events", headers={"Authorization": f"Bearer {w.token}", "X-Correlation-Id": "c"}
+            ) as answer:
+                assert (200, f"{body}\n") == (answer.status, await answer.text())
+    assert [] == w.relay.ledger.of(Page)
+
+
 async def test_the_feed_hangs_and_nothing_else(w: FileWorld) -> None:
     """Cut off when the fault ends; no page was given until then."""
     with w.relay.faults.hanging_feed():
@@ -267,6 +278,26 @@ async def test_catch_up_is_cut_late_or_failing(w: FileWorld) -> None:
             assert [] == await stream.rest()
             assert 1011 == stream.socket.close_code
         assert 500 == (await w.call("GET", "fs/events")).status
+
+
+async def test_a_stream_is_accepted_and_then_silent(w: FileWorld) -> None:
+    """No catch-up, no event, no pong, ever."""
+    w.write(2)
+    with w.relay.faults.accepting_only():
+        async with w.stream() as stream:
+            await stream.ping()
+            w.write(1)
+            assert await stream.quiet()
+    assert [] == w.delivered()
+
+
+async def test_streams_flap(w: FileWorld) -> None:
+    """Each ends after its first frame."""
+    w.write(5)
+    with w.relay.faults.dropping(frames=1, times=3):
+        for number_ in (1, 2, 3):
+            async with w.stream(cursor=f"evt_{number_}") as stream:
+                assert [number_ + 1] == numbers(await stream.rest())
 
 
 async def test_raw_and_oversized_frames(w: FileWorld) -> None:

@@ -106,6 +106,19 @@ async def test_many_files_at_once_have_no_correlation_id(w: FileWorld) -> None:
     assert ["", ""] == [event["correlationId"] for event in events]
 
 
+async def test_a_limited_token_writes_only_below_its_path(w: FileWorld) -> None:
+    """One file is refused at once, one of many by itself."""
+    token = w.files.token(WORKSPACE, ["relayfile:fs:write:/docs/**"])
+    assert 403 == (await w.call("PUT", "fs/file?path=/other/a", {"content": ""}, token, If_Match="*")).status
+    assert 202 == (await w.call("PUT", "fs/file?path=/docs/a", {"content": ""}, token, If_Match="*")).status
+    files = [{"path": "/docs/b"}, {"path": "/other/b"}]
+    reply = await w.call("POST", "fs/bulk", {"files": files}, token)
+    assert (1, [("/other/b", "forbidden")]) == (
+        reply.body["written"],
+        [(one["path"], one["code"]) for one in reply.body["errors"]],
+    )
+
+
 async def test_the_feed_upwards(w: FileWorld) -> None:
     """Strictly after the cursor; `nextCursor` only while more remain; an unknown cursor starts from the very beginning."""
     w.write(5)

@@ -134,6 +134,9 @@ async def _page(
         await asyncio.sleep(trouble.spec.delay_s)
         if trouble.spec.lose_answer:
             return doors.cut_off(request)
+    garbled = relay.faults.take_http(kinds.GarbleHttp, "feed", label)
+    if garbled is not None:
+        return respond(200, msgspec.Raw(garbled.spec.body.encode()), {})
     relay.ledger.add(
         Page,
         protocol="observer",

@@ -18,7 +18,7 @@ from syncwatch.relay.logfacts import Answered, Page
 from syncwatch.relay.relayfile import door, keys, routes, tokens
 from syncwatch.relay.relayfile.handlers import HANDLERS, Asked, Reply
 from syncwatch.relay.relayfile.routes import PREFIX, Target
-from syncwatch.relay.relayfile.tokens import Refusal
+from syncwatch.relay.relayfile.tokens import Holder, Refusal
 from syncwatch.relay.relayfile.tree import path_of
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ async def _reply(relay: Relay, request: web.Request, target: Target | None, corr
     _raise(trouble)
     if target is None:
         return Reply(200, {"status": "ok"})
-    _authorize(relay, request, target)
+    holder = _authorize(relay, request, target)
     if not correlation_id:
         raise Refusal(400, "bad_request", "missing X-Correlation-Id header")
     limit = relay.faults.take_http(kinds.RateLimit, group, label, "relayfile")
@@ -98,14 +98,15 @@ async def _reply(relay: Relay, request: web.Request, target: Target | None, corr
         raise Refusal(429, "rate_limited", "rate limit exceeded", retry_after=None if wait_s is None else f"{wait_s:g}")
     if relay.faults.take(kinds.DatabaseFailing, label, "relayfile") is not None:
         raise Refusal(500, "internal_error", "the backend does not answer")
-    asked = Asked(relay, request, target, correlation_id, await request.read())
+    asked = Asked(relay, request, target, holder, correlation_id, await request.read())
     reply = HANDLERS[request.method, target.name](asked)
     late = relay.faults.take_http(kinds.HttpTrouble, group, label, "relayfile")
     if late is not None:
         await asyncio.sleep(late.spec.delay_s)
         if late.spec.lose_answer:
             raise _Lost
-    return reply
+    garbled = relay.faults.take_http(kinds.GarbleHttp, group, label, "relayfile")
+    return reply if garbled is None else Reply(200, msgspec.Raw(garbled.spec.body.encode()))
 
 
 def _raise(trouble: doors.Trouble | None) -> None:
@@ -119,7 +120,7 @@ def _raise(trouble: doors.Trouble | None) -> None:
     )
 
 
-def _authorize(relay: Relay, request: web.Request, target: Target) -> None:
+def _authorize(relay: Relay, request: web.Request, target: Target) -> Holder:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme != "Bearer":
         raise tokens.unauthorized("missing or invalid bearer token")
@@ -134,6 +135,7 @@ def _authorize(relay: Relay, request: web.Request, target: Target) -> None:
     allowed = holder.scopes.has(target.scope) and (path is None or holder.scopes.allows(target.scope, path))
     if not allowed and not wide:
         raise tokens.forbidden(f"missing required scope: {target.scope}")
+    return holder
 
 
 def _response(

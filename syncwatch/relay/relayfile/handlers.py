@@ -10,8 +10,8 @@ from aiohttp import web
 
 from syncwatch.relay.relayfile import feed
 from syncwatch.relay.relayfile.routes import Target
-from syncwatch.relay.relayfile.tokens import Refusal
-from syncwatch.relay.relayfile.tree import Content, Operation, path_of, provider_of
+from syncwatch.relay.relayfile.tokens import Holder, Refusal, forbidden
+from syncwatch.relay.relayfile.tree import Content, Operation, path_of, provider_of, revision_of
 
 if TYPE_CHECKING:
     from syncwatch.relay.server import Relay
@@ -64,12 +64,15 @@ class Ack(msgspec.Struct):
 class Asked:
     """One request that passed the checks."""
 
-    def __init__(self, relay: Relay, request: web.Request, target: Target, correlation_id: str, raw: bytes) -> None:
+    def __init__(
+        self, relay: Relay, request: web.Request, target: Target, holder: Holder, correlation_id: str, raw: bytes
+    ) -> None:
         self.relay = relay
         self.files = relay.files
         self.request = request
         self.target = target
         self.workspace = target.workspace
+        self.holder = holder
         self.correlation_id = correlation_id
         self._raw = raw
 
@@ -125,7 +128,8 @@ def events(asked: Asked) -> Reply:
 def write_file(asked: Asked) -> Reply:
     """`PUT fs/file`."""
     path = asked.path
-    asked.files.tree(asked.workspace).check(path, asked.if_match)
+    if not revision_of(asked.if_match):
+        raise Refusal(412, "precondition_failed", "missing If-Match header")
     made = asked.files.write(
         asked.workspace, path, asked.body(Content), if_match=asked.if_match, correlation_id=asked.correlation_id
     )
@@ -163,6 +167,8 @@ def bulk(asked: Asked) -> Reply:
     errors: list[dict[str, Any]] = []
     for one in asked.body(Bulk).files:
         try:
+            if not asked.holder.scopes.allows("fs:write", path_of(one.path)):
+                raise forbidden("missing required scope: fs:write")
             made = asked.files.write(asked.workspace, one.path, Content(one.content, one.content_type, one.encoding))
         except Refusal as refusal:
             errors.append({"path": one.path, "code": refusal.code, "message": refusal.message})
