@@ -108,6 +108,15 @@ async def test_what_a_clogged_stream_cannot_write_waits_in_order(s: Streaming) -
     assert ["pong", "file.created", "file.created", "file.created"] == [frame["type"] for frame in s.said]
 
 
+async def test_what_waited_is_told_as_it_is_by_then(s: Streaming) -> None:
+    """A revision that was superseded in the buffer comes without its content."""
+    s.open()
+    with s.faults.freezing("to_client"):
+        s.files.write("w", "/a", "old")
+        s.files.write("w", "/a", "new")
+    assert [None, "new"] == [frame.get("content") for frame in s.said]
+
+
 async def test_a_catch_up_stops_where_the_client_stops_reading(s: Streaming) -> None:
     """And what happens meanwhile is not told twice."""
     s.write(3)

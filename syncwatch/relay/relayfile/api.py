@@ -48,7 +48,8 @@ async def answer(relay: Relay, request: web.Request) -> web.StreamResponse:
         return doors.cut_off(request)
     except Refusal as refusal:
         headers = {} if refusal.retry_after is None else {"Retry-After": refusal.retry_after}
-        body = {"code": refusal.code, "message": refusal.message, "correlationId": correlation_id} | refusal.more
+        told = "" if streaming else correlation_id
+        body = {"code": refusal.code, "message": refusal.message, "correlationId": told} | refusal.more
         if streaming:
             relay.ledger.add(Refused, agent=label, status=refusal.status, why=refusal.message)
         else:

@@ -41,7 +41,7 @@ class Stream(Outbound):
         self.filters = tuple(filters)
         self.files = files
         self.overflowed = False
-        self._buffer: deque[Frame] = deque()
+        self._buffer: deque[Entry] = deque()
         self._catching_up = True
         self._next: int | None = None
         """The place in the log where the catch-up goes on."""
@@ -83,7 +83,7 @@ class Stream(Outbound):
         if not (self._catching_up or self._buffer or self._blocked):
             self.live(frame)
         elif len(self._buffer) < BUFFER:
-            self._buffer.append(frame)
+            self._buffer.append(entry)
             self._look_later()
         else:
             self.overflowed = True
@@ -147,9 +147,10 @@ class Stream(Outbound):
             self._pings -= 1
             super().ping()
         elif self._buffer:
-            frame = self._buffer.popleft()
-            if frame.number not in self._caught_up:
-                self.live(frame)
+            entry = self._buffer.popleft()
+            if entry.number not in self._caught_up:
+                # As it is now: a revision that was superseded meanwhile travels without its content.
+                self.live(self.files.frame(self.label, entry))
         else:
             self._caught_up.clear()
             return False
