@@ -23,7 +23,7 @@ from syncwatch.config.connections import (
 )
 from syncwatch.config.endpoints import Address
 from syncwatch.config.files import unreadable_files
-from syncwatch.config.loading import ConfigFile, check, config_path, load, parse, read_text
+from syncwatch.config.loading import ConfigFile, check, config_path, load, parse, parse_values, read_text
 from syncwatch.config.mistakes import ConfigError, Mistake
 from syncwatch.config.schema import (
     Config,
@@ -85,6 +85,7 @@ __all__ = [
     "duration_text",
     "load",
     "parse",
+    "parse_values",
     "plan",
     "read_secret",
     "read_text",

@@ -210,7 +210,8 @@ class _Decoder:
         here, key = self._reading.spots.get(inner, spot), (path.partition("[")[0], name)
         if key in self._names:
             first, there = self._names[key]
-            self._say(here, inner, f"{shown(name)} is already the name of {first} on line {there.line}")
+            where = "" if there.line is None else f" on line {there.line}"
+            self._say(here, inner, f"{shown(name)} is already the name of {first}{where}")
         else:
             self._names[key] = (path, here)
 

@@ -5,6 +5,8 @@ Law: any text gives a node, None (nothing is written) or a ConfigError; nothing 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 import yaml
@@ -67,6 +69,41 @@ def compose(text: str, file: str) -> yaml.Node | None:
         raise _not_yaml(file, mark.line + 1 if mark else None, said) from error
     except (ValueError, OverflowError) as error:  # numbers in directives and escapes that no character has
         raise _not_yaml(file, loader.line + 1, "a number in an escape or a directive is out of range") from error
+
+
+def composed(value: object, file: str) -> yaml.Node:
+    """Plain Python values as if they had been written in a document called `file`. No node has a line.
+
+    Raises:
+        ConfigError: a value that no document could hold, or too deep.
+    """
+    return _node(value, yaml.Mark(file, 0, -1, 0, None, 0), "", 1)
+
+
+def _node(value: object, mark: yaml.Mark, path: str, depth: int) -> yaml.Node:
+    def scalar(short: str, text: str) -> yaml.Node:
+        return yaml.ScalarNode(f"tag:yaml.org,2002:{short}", text, mark, mark)
+
+    if depth > DEEPEST:
+        raise ConfigError([Mistake(mark.name, None, path, f"nested deeper than {DEEPEST} levels")])
+    match value:
+        case None:
+            return scalar("null", "null")
+        case bool():
+            return scalar("bool", "true" if value else "false")
+        case int():
+            return scalar("int", str(value))
+        case float():
+            return scalar("float", repr(value))
+        case str() | PurePath():
+            return scalar("str", str(value))
+        case Mapping():
+            pairs = [(scalar("str", str(key)), _node(one, mark, f"{path}.{key}".lstrip("."), depth + 1)) for key, one in value.items()]
+            return yaml.MappingNode("tag:yaml.org,2002:map", pairs, mark, mark)
+        case list() | tuple():
+            items = [_node(one, mark, f"{path}[{place}]", depth + 1) for place, one in enumerate(value)]
+            return yaml.SequenceNode("tag:yaml.org,2002:seq", items, mark, mark)
+    raise ConfigError([Mistake(mark.name, None, path, f"expected text, a number, a mapping or a list, found a {type(value).__name__}")])
 
 
 def _not_yaml(file: str, line: int | None, why: str) -> ConfigError:

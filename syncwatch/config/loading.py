@@ -12,7 +12,7 @@ import msgspec
 import yaml
 
 from syncwatch.config.decode import decode
-from syncwatch.config.document import compose, is_null
+from syncwatch.config.document import compose, composed, is_null
 from syncwatch.config.files import unreadable_files
 from syncwatch.config.mistakes import ConfigError, Mistake, in_order
 from syncwatch.config.reading import Reading
@@ -86,6 +86,19 @@ def parse(text: str, file: str, environ: Mapping[str, str]) -> Config:
         if environ.get(variable):
             root = _overridden(root, keys, environ[variable], variable)
     config = decode(root, Config, reading, environ)
+    if config is None:
+        raise ConfigError(in_order(reading.mistakes))
+    return msgspec.structs.replace(config, source=reading.source)
+
+
+def parse_values(values: Mapping[str, object], name: str, environ: Mapping[str, str]) -> Config:
+    """The configuration in plain Python values, under the keys of the file; `name` stands in mistakes where a file's name would.
+
+    Raises:
+        ConfigError: all mistakes that were found.
+    """
+    reading = Reading(name)
+    config = decode(composed(values, name), Config, reading, environ)
     if config is None:
         raise ConfigError(in_order(reading.mistakes))
     return msgspec.structs.replace(config, source=reading.source)
