@@ -29,6 +29,7 @@ from syncwatch.exposition.http import Controls, local_app, public_app
 from syncwatch.exposition.metrics import build_registry
 from syncwatch.exposition.negotiation import render
 from syncwatch.reload import Reload
+from syncwatch.runtime.callbacks import Callbacks
 from syncwatch.runtime.clock import SYSTEM, Clock
 from syncwatch.runtime.connection import Connection
 from syncwatch.runtime.driver import Driver
@@ -70,7 +71,7 @@ class AddressInUse(Exception):  # noqa: N818  a sentence for people
 class Watched:
     """One connection with everything that serves it."""
 
-    def __init__(self, app: App, connection: settings.Runnable, resume: ResumePoint | None) -> None:
+    def __init__(self, app: Machinery, connection: settings.Runnable, resume: ResumePoint | None) -> None:
         codec = settings.protocol(connection)
         self.session = Session(
             connection.name,
@@ -122,8 +123,11 @@ class Watched:
             log.info("a canary is switched on: it writes", connection=connection.name, target=target)
 
 
-class App:
-    """A sidecar. `start` returns when it listens; `stop` within two seconds. With a `file` its configuration can be loaded again."""
+class Machinery:
+    """Everything that watches, without a listener: what the sidecar and the library share. `stop` takes at most two seconds.
+
+    With a `file` the configuration can be loaded again. `listeners` are told every notice, in order, on the event loop's thread; they return at once and never raise.
+    """
 
     def __init__(
         self, config: Config, clock: Clock = SYSTEM, entropy: random.Random | None = None, file: ConfigFile | None = None
@@ -132,13 +136,12 @@ class App:
         self.clock = clock
         self.entropy = entropy or random.SystemRandom()
         self.client = HttpClient()
-        self.broadcast = Broadcast()
         self.supervisor = Supervisor(clock)
         self.watched: list[Watched] = []
+        self.callbacks = Callbacks()
+        self.listeners: list[Callable[[Notify], None]] = [self.callbacks.offer]
         self.instance = ""
-        self.addresses: dict[str, Address] = {}
         self._statefile: StateFile[ResumePoint] | None = None
-        self._runners: list[web.AppRunner] = []
         self._started = self._moment()
         self._monitor: Monitor | None = None
         self._health: Driver | None = None
@@ -149,7 +152,7 @@ class App:
     # ------------------------------------------------------------------ life
 
     async def start(self) -> None:
-        """Listen, then connect.
+        """Serve, then connect.
 
         Raises: StateInUse, AddressInUse; nothing is left running then, and the state file is as it was.
         """
@@ -162,7 +165,7 @@ class App:
         for driver in (self._health, *(item.driver for item in self.watched)):
             driver.wall()  # before the first scrape can come
         try:
-            await self._listen()
+            await self._serve()
         except AddressInUse:
             await self._dismantle()  # nothing was restored yet, so saving would forget where the last process stopped
             raise
@@ -176,13 +179,17 @@ class App:
             self.reload.begin()
         self.supervisor.start()
 
+    async def _serve(self) -> None:
+        """Open what others can ask; here nothing. It comes before the first connection. Raises: AddressInUse."""
+
     async def stop(self) -> None:
-        """Close sockets with 1000, save the state, stop listening."""
+        """Close sockets with 1000, save the state, give everything back."""
         ending = () if self.reload is None else (self.reload.close(),)
         for item in self.watched:
             item.driver.call(item.session.stop)
         self._close_drivers()
-        await asyncio.gather(self._save_last(), *ending, *(item.gone() for item in self.watched), *self._leaving)
+        gone = (item.gone() for item in self.watched)
+        await asyncio.gather(self._save_last(), self.callbacks.close(), *ending, *gone, *self._leaving)
         await self._dismantle()
 
     async def apply(self, config: Config, plan: Plan) -> None:
@@ -227,7 +234,6 @@ class App:
         """Give everything back."""
         self._close_drivers()
         await self.client.close()
-        await asyncio.gather(*(runner.cleanup() for runner in self._runners))
         if self._statefile is not None:
             self._statefile.close()
 
@@ -264,10 +270,11 @@ class App:
     # ------------------------------------------------------------------ telling
 
     def notify(self, effect: Notify) -> None:
-        """Performs Notify: the log, `/events`, and health looks again at once."""
+        """Performs Notify: the log, the listeners, and health looks again at once."""
         level = _LEVELS.get(effect.notice, "info")
         getattr(log, level)(str(effect.notice), **effect.fields)
-        self.broadcast.publish(effect)
+        for listener in self.listeners:
+            listener(effect)
         if effect.notice in (Notice.DEGRADED, Notice.RECOVERED) or self._health is None or self._health_due:
             return
         self._health_due = True
@@ -306,16 +313,32 @@ class App:
                 config_last_reload_successful=True if self.reload is None else self.reload.successful,
                 config_last_reload_success_wall_s=self._started.wall_s if self.reload is None else self.reload.success_wall_s,
                 config_errors=() if self.reload is None else self.reload.errors,
-                callback_errors=0,
+                callback_errors=self.callbacks.errors,
             ),
         )
 
     def _moment(self) -> Moment:
         return Moment(self.clock.monotonic(), self.clock.wall())
 
-    # ------------------------------------------------------------------ listeners
 
-    async def _listen(self) -> None:
+class App(Machinery):
+    """A sidecar: the machinery with its two listeners. `start` returns when it listens."""
+
+    def __init__(
+        self, config: Config, clock: Clock = SYSTEM, entropy: random.Random | None = None, file: ConfigFile | None = None
+    ) -> None:
+        super().__init__(config, clock, entropy, file)
+        self.broadcast = Broadcast()
+        self.listeners.append(self.broadcast.publish)
+        self.addresses: dict[str, Address] = {}
+        self._runners: list[web.AppRunner] = []
+
+    async def _dismantle(self) -> None:
+        self._close_drivers()
+        await asyncio.gather(*(runner.cleanup() for runner in self._runners))
+        await super()._dismantle()
+
+    async def _serve(self) -> None:
         registry = build_registry(self.snapshot)
         public = public_app(self.snapshot, lambda accept, encoding, names: render(registry, accept, encoding, names))
         hosts = (str(self.config.local_listen),)
