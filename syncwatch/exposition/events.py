@@ -12,11 +12,13 @@ from collections import deque
 
 import msgspec
 
-from syncwatch.core.effects import Notify
+from syncwatch.core.effects import Notice, Notify
 from syncwatch.exposition.document import rfc3339
 
 HISTORY = 256
 """Notices kept for those who come later."""
+TRANSITIONS = 64
+"""Changes of state kept beyond those, however much else was told since: a newcomer must learn how it came to be as it is."""
 QUEUE = 256
 """Notices that may wait for one listener."""
 LISTENERS = 32
@@ -40,10 +42,16 @@ class Broadcast:
     """Owned by the app. `run` tells the entries of this process from those of an earlier one, whose numbers mean nothing here."""
 
     def __init__(
-        self, history: int = HISTORY, queue: int = QUEUE, listeners: int = LISTENERS, run: str | None = None
+        self,
+        history: int = HISTORY,
+        queue: int = QUEUE,
+        listeners: int = LISTENERS,
+        run: str | None = None,
+        transitions: int = TRANSITIONS,
     ) -> None:
         self.run = secrets.token_hex(4) if run is None else run
         self._history: deque[Entry] = deque(maxlen=history)
+        self._transitions: deque[Entry] = deque(maxlen=transitions)
         self._queue, self._listeners = queue, listeners
         self._number = 0
         self._subscriptions: set[Subscription] = set()
@@ -53,26 +61,27 @@ class Broadcast:
         self._number += 1
         entry = Entry(self._number, notify)
         self._history.append(entry)
+        if notify.notice is Notice.STATE:
+            self._transitions.append(entry)
         for subscription in tuple(self._subscriptions):
             if not subscription.offer(entry):
                 self._subscriptions.discard(subscription)
 
     def recent(self) -> tuple[Notify, ...]:
-        """The history, oldest first."""
-        return tuple(entry.notify for entry in self._history)
+        """What is kept, oldest first."""
+        return tuple(entry.notify for entry in self._kept())
 
     def subscribe(self, last_event_id: str | None = None) -> Subscription:
-        """Everything after `last_event_id` that is still in the history, then what comes; without one, or with one that is not of this
-        run, the whole history first. Close it when done.
+        """Everything after `last_event_id` that is still kept, then what comes; without one, or with one that is not of this run, all
+        that is kept first. Close it when done.
 
         Raises: TooManyListenersError.
         """
         if len(self._subscriptions) >= self._listeners:
             raise TooManyListenersError
         after = self._place(last_event_id)
-        backlog = [entry for entry in self._history if entry.number > after]
-        oldest = backlog[0].number if backlog else self._number + 1
-        gone = oldest - after - 1 if after else 0
+        backlog = [entry for entry in self._kept() if entry.number > after]
+        gone = self._number - after - len(backlog) if after else 0
         subscription = Subscription(self, backlog, len(backlog) + self._queue, gone)
         self._subscriptions.add(subscription)
         return subscription
@@ -85,6 +94,11 @@ class Broadcast:
         """The `id:` of an entry."""
         return f"{self.run}-{entry.number}"
 
+    def _kept(self) -> list[Entry]:
+        """The last transitions, and the last notices of any kind."""
+        oldest = self._history[0].number if self._history else 0
+        return [*(entry for entry in self._transitions if entry.number < oldest), *self._history]
+
     def _place(self, last_event_id: str | None) -> int:
         """The number in an id of this run; 0 for anything else."""
         run, _, digits = (last_event_id or "").rpartition("-")
@@ -95,7 +109,7 @@ class Broadcast:
 
 
 class Subscription:
-    """One listener's place. `gone`: entries between its last id and the oldest that is still known."""
+    """One listener's place. `gone`: entries after its last id that are not kept any more."""
 
     def __init__(self, owner: Broadcast, backlog: list[Entry], limit: int, gone: int) -> None:
         self.gone = gone

@@ -434,7 +434,7 @@ async def test_events_replay_then_go_live() -> None:
 
 async def test_events_go_on_behind_the_last_id() -> None:
     """What was seen is not repeated; what the buffer has lost is said."""
-    broadcast = Broadcast(history=2, run="aa")
+    broadcast = Broadcast(history=2, run="aa", transitions=0)
     for number in range(1, 7):
         broadcast.publish(notify(number))
     async with local(broadcast=broadcast) as client:

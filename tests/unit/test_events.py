@@ -12,9 +12,9 @@ from syncwatch.exposition.events import Broadcast, Entry, Subscription, TooManyL
 from tests.unit.snapshots import WALL_S
 
 
-def notify(number: int) -> Notify:
+def notify(number: int, kind: Notice = Notice.VERIFICATION) -> Notify:
     """A notice that says its number."""
-    return Notify(Notice.STATE, WALL_S, {"connection": "cast", "n": number})
+    return Notify(kind, WALL_S, {"connection": "cast", "n": number})
 
 
 def publish(broadcast: Broadcast, *numbers: int) -> None:
@@ -70,6 +70,29 @@ async def test_the_history_is_bounded() -> None:
     broadcast = Broadcast(history=3)
     publish(broadcast, *range(1, 11))
     assert [8, 9, 10] == await read(broadcast.subscribe())
+
+
+async def test_the_last_transitions_come_first_however_much_else_was_told() -> None:
+    """A newcomer learns how it came to be as it is; what it is told stays in order and comes once."""
+    broadcast = Broadcast(history=3, transitions=2)
+    for number in (1, 2, 4):
+        broadcast.publish(notify(number, Notice.STATE))
+        publish(broadcast, number)
+    publish(broadcast, *range(7, 10))
+    assert [3, 5, 7, 8, 9] == await read(broadcast.subscribe())
+    broadcast.publish(notify(10, Notice.STATE))
+    assert [5, 8, 9, 10] == await read(broadcast.subscribe())
+
+
+async def test_a_returning_listener_learns_of_the_transitions_that_it_missed() -> None:
+    """And how many other notices are gone."""
+    broadcast = Broadcast(history=3, run="aa", transitions=2)
+    publish(broadcast, 1, 2)
+    broadcast.publish(notify(3, Notice.STATE))
+    publish(broadcast, *range(4, 11))
+    before, after = broadcast.subscribe("aa-1"), broadcast.subscribe("aa-3")
+    assert ([3, 8, 9, 10], 5) == (await read(before), before.gone)
+    assert ([8, 9, 10], 4) == (await read(after), after.gone)
 
 
 async def test_a_returning_listener_goes_on_where_it_was() -> None:
