@@ -241,7 +241,7 @@ class Machinery:
 
     def _load_state(self) -> dict[str, ResumePoint]:
         if self.config.state_dir is None:
-            log.warning("no state_dir: a restart will not resume")
+            log.info("no state_dir: a restart will not resume")
             self.instance = self._own_name("")
             return {}
         self._statefile = StateFile(Path(self.config.state_dir), ResumePoint, self.clock)

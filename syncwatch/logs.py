@@ -1,8 +1,8 @@
 """How the log looks, and that it can do no harm: JSON, one object a line, unless a terminal is attached.
 
 Law: logging never waits and never raises. Lines go through a bounded queue to a thread that writes; a reader that stalls, a full disk or a closed pipe
-cost lines, which are counted, never a heartbeat or a machine. Set up once by the commands, never by the library; a changed configuration
-adjusts it.
+cost lines, which are counted, never a heartbeat or a machine. Set up once by the commands; a changed configuration adjusts it. The library
+leaves it to its program.
 """
 
 from __future__ import annotations
@@ -87,6 +87,24 @@ def adjust(level: str, form: str) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
     )
+
+
+def leave_to_program() -> None:
+    """For the library: a program that has not configured structlog gets the lines through `logging` (`syncwatch`, `syncwatch.runtime`), not on standard output."""
+    if not structlog.is_configured():
+        structlog.configure(
+            processors=[structlog.stdlib.filter_by_level, _one_line],
+            wrapper_class=structlog.stdlib.BoundLogger,
+            logger_factory=structlog.stdlib.LoggerFactory(),
+            cache_logger_on_first_use=False,
+        )
+
+
+def _one_line(_logger: object, _method: str, event: structlog.typing.EventDict) -> tuple[tuple[str], dict[str, object]]:
+    """A line for `logging`: what happened, then its fields; a traceback is left to the handlers."""
+    error = event.pop("exc_info", None)
+    fields = " ".join(f"{name}={value}" for name, value in event.items() if name != "event")
+    return (f"{event['event']}: {fields}" if fields else str(event["event"]),), {"exc_info": error}
 
 
 class _Lines:

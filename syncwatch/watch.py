@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from syncwatch import logs
 from syncwatch.app import Machinery
 from syncwatch.config import Config, ConfigError, load, parse_values, unreadable_files, unsupported
 from syncwatch.core.effects import Notice, Notify
@@ -60,6 +61,7 @@ class Watch:
         """
         if self._state != "not started":
             raise RuntimeError(f"a Watch is started once; this one is {self._state}")
+        logs.leave_to_program()
         await self._machinery.start()
         self._state = "running"
 

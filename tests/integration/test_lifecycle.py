@@ -156,7 +156,7 @@ async def test_without_a_state_dir(tmp_path: Path) -> None:
     """It is said once that a restart will not resume."""
     async with rig(tmp_path, state_dir=None) as it, it.sidecar() as sidecar:
         (line,) = sidecar.log("no state_dir: a restart will not resume")
-        assert "warning" == line["level"]
+        assert "info" == line["level"]
         scrape = await sidecar.scrape()
         assert [] == scrape.all("syncwatch_statefile_write_failures_total"), "what is not there is absent, not 0"
         assert (0, True) == ((await sidecar.end())[0], not (tmp_path / "state").exists())

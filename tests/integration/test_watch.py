@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import structlog
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from syncwatch import Watch
+from syncwatch import Watch, logs
 from syncwatch.core.states import Verification
 from syncwatch.relay import Relay
 from syncwatch.relay.ledger import Closed
 from tests.integration.sidecar import WATCHER, configuration, holds
 from tests.loops import on_both_loops
+
+
+@pytest.fixture(autouse=True)
+def log_restored() -> Iterator[None]:
+    """structlog's configuration is the process's: what a Watch leaves to `logging` ends with the test."""
+    logs.leave_to_program()
+    yield
+    structlog.reset_defaults()
 
 
 class Rig(NamedTuple):
@@ -134,7 +143,7 @@ async def test_bad_callbacks_delay_nothing(tmp_path: Path) -> None:
         def raises() -> None:
             raise ValueError("mine")
 
-        with capture_logs() as logs:
+        with capture_logs() as lines:
             async with it.watch:
                 await it.watch.synced()
                 with it.relay.faults.outage(status=503):
@@ -146,7 +155,7 @@ async def test_bad_callbacks_delay_nothing(tmp_path: Path) -> None:
                 assert it.watch.callback_errors == it.watch._machinery.snapshot().sidecar.callback_errors
                 began_s = time.monotonic()
             assert time.monotonic() - began_s < 2.0
-        events = [one["event"] for one in logs]
+        events = [one["event"] for one in lines]
         assert 1 == events.count("callbacks were cut off at the end")
         assert it.watch.callback_errors == events.count("a callback raised") >= 1
 

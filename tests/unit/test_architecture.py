@@ -28,7 +28,7 @@ LAW: dict[str, set[str]] = {
     "app": {"core", "config", "protocols", "runtime", "exposition", "settings", "logs", "reload"},
     "demo": {"core", "config", "relay", "app"},
     "cli": {"app", "config", "relay", "demo", "logs"},
-    "watch": {"core", "config", "runtime", "exposition", "app"},
+    "watch": {"core", "config", "runtime", "exposition", "logs", "app"},
     "version": set(),
     "__init__": {"config", "exposition", "watch"},  # the public names
     "__main__": {"cli"},

@@ -169,3 +169,22 @@ def test_a_broken_pipe_raises_nowhere() -> None:
     writer.write("two\n")
     writer.finish(timeout_s=5.0)
     assert 2 == writer.dropped
+
+
+def test_the_library_leaves_the_log_to_its_program(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines go to `logging`, with their fields in the text and tracebacks for its handlers, never to standard output by themselves."""
+    caplog.set_level("INFO", "syncwatch")
+    logs.leave_to_program()
+    structlog.get_logger("syncwatch.runtime").info("state", name="cast", detail="100 % %s")
+    structlog.get_logger("syncwatch").debug("not wanted")
+    fail()
+    assert [("syncwatch.runtime", 20, "state: name=cast detail=100 % %s"), ("syncwatch", 40, "internal error: task=connection/cast")] == caplog.record_tuples
+    assert "ZeroDivisionError: a bug of ours" in caplog.text
+    assert ("", "") == capsys.readouterr()
+
+
+def test_what_the_program_has_configured_stays() -> None:
+    """Whatever it is."""
+    structlog.configure(processors=[])
+    logs.leave_to_program()
+    assert [] == structlog.get_config()["processors"]

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 import syncwatch
-from syncwatch import ConfigError, Watch
+from syncwatch import ConfigError, Watch, logs
+from syncwatch.core.occasions import FIELDS
+from syncwatch.watch import SIDECAR_ONLY
+
+
+@pytest.fixture(autouse=True)
+def log_restored() -> Iterator[None]:
+    """structlog's configuration is the process's: what a Watch leaves to `logging` ends with the test."""
+    logs.leave_to_program()
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -105,3 +117,13 @@ async def test_it_is_asked_while_it_runs_and_started_once(token_file: Path) -> N
     for ask in (it.get_health_status, it._running):
         with pytest.raises(RuntimeError, match="stopped"):
             ask()
+
+
+def test_the_documentation_names_everything() -> None:
+    """Every field of a HealthStatus, every callback, every value that one may take."""
+    page = (Path(__file__).parents[2] / "docs" / "library.md").read_text()
+    words = [*syncwatch.HealthStatus.__struct_fields__, *syncwatch.HealthReason.__struct_fields__, *SIDECAR_ONLY]
+    for notice, fields in FIELDS.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `on_{notice}`"))
+        assert not [field for field in fields if f"`{field}`" not in row]
+    assert not [word for word in words if f"`{word}`" not in page]
