@@ -33,6 +33,7 @@ from syncwatch.runtime.callbacks import Callbacks
 from syncwatch.runtime.clock import SYSTEM, Clock
 from syncwatch.runtime.connection import Connection
 from syncwatch.runtime.driver import Driver
+from syncwatch.runtime.gatefile import GateFile
 from syncwatch.runtime.http import HttpClient, Poller
 from syncwatch.runtime.statefile import StateFile
 from syncwatch.runtime.supervisor import Supervisor
@@ -53,6 +54,7 @@ _LEVELS = {
     Notice.LOST: "error",
     Notice.RESET: "warning",
     Notice.DEGRADED: "warning",
+    Notice.GATE: "info",
 }
 
 
@@ -148,6 +150,7 @@ class Machinery:
         self._health_due = False
         self._leaving: set[asyncio.Task[None]] = set()
         self.reload = None if file is None else Reload(file, lambda: self.config, self.apply, clock)
+        self._gate_file = None if config.gate_file is None else GateFile(config.gate_file)
 
     # ------------------------------------------------------------------ life
 
@@ -157,6 +160,9 @@ class Machinery:
         Raises: StateInUse, AddressInUse; nothing is left running then, and the state file is as it was.
         """
         points = self._load_state()
+        if self._gate_file is not None:
+            self._gate_file.clear()
+            self.listeners.append(self._show_gate)
         connections = [item for item in self.config.connections if isinstance(item, settings.Runnable)]
         self.watched = [Watched(self, item, points.get(item.name)) for item in connections]
         self._monitor = Monitor(settings.health_settings(self.config), [item.session for item in self.watched])
@@ -189,7 +195,8 @@ class Machinery:
             item.driver.call(item.session.stop)
         self._close_drivers()
         gone = (item.gone() for item in self.watched)
-        await asyncio.gather(self._save_last(), self.callbacks.close(), *ending, *gone, *self._leaving)
+        gate = () if self._gate_file is None else (self._gate_file.close(),)
+        await asyncio.gather(*gate, self._save_last(), self.callbacks.close(), *ending, *gone, *self._leaving)
         await self._dismantle()
 
     async def apply(self, config: Config, plan: Plan) -> None:
@@ -264,10 +271,18 @@ class Machinery:
         """Once a second: health sees the drivers, the state file sees the sessions."""
         if self._monitor is not None:
             self._monitor.tasks(self.supervisor.tasks(now), self.supervisor.suspended(now))
+        if self._gate_file is not None:
+            if self._health is not None and self._health.wedged(now):
+                self._gate_file.show(False)  # nobody looks any more
+            self._gate_file.retry()
         if self._statefile is not None:
             self._statefile.offer(now, self.instance, self._points(now))
 
     # ------------------------------------------------------------------ telling
+
+    def _show_gate(self, effect: Notify) -> None:
+        if self._gate_file is not None and effect.notice is Notice.GATE and effect.fields["purpose"] == "read":
+            self._gate_file.show(bool(effect.fields["open"]))
 
     def notify(self, effect: Notify) -> None:
         """Performs Notify: the log, the listeners, and health looks again at once."""
@@ -275,7 +290,7 @@ class Machinery:
         getattr(log, level)(str(effect.notice), **effect.fields)
         for listener in self.listeners:
             listener(effect)
-        if effect.notice in (Notice.DEGRADED, Notice.RECOVERED) or self._health is None or self._health_due:
+        if effect.notice in (Notice.DEGRADED, Notice.RECOVERED, Notice.GATE) or self._health is None or self._health_due:
             return
         self._health_due = True
         asyncio.get_running_loop().call_soon(self._look)
@@ -314,6 +329,7 @@ class Machinery:
                 config_last_reload_success_wall_s=self._started.wall_s if self.reload is None else self.reload.success_wall_s,
                 config_errors=() if self.reload is None else self.reload.errors,
                 callback_errors=self.callbacks.errors,
+                gate_file_failures=None if self._gate_file is None else self._gate_file.failures,
             ),
         )
 

@@ -60,7 +60,6 @@ def _settings(config: Config) -> Refusals:
     for key, value in (
         ("probes_listen", config.probes_listen),
         ("web_config", config.web_config),
-        ("gate_file", config.gate_file),
     ):
         if value is not None:
             yield key, f"{key} has no effect {YET}; leave it out"

@@ -63,6 +63,7 @@ class Notice(enum.StrEnum):
     CANARY = "canary"  # result, detail
     DEGRADED = "degraded"  # component, name, reason, reasons
     RECOVERED = "recovered"  # component, name, after_s
+    GATE = "gate"  # purpose, open, detail
     RESUMED = "resumed"  # cursor, epoch, age_s, or detail why not
 
 

@@ -118,6 +118,7 @@ class Monitor:
         self._degraded_since_s: dict[tuple[Component, str], float] = {}
         self._held: tuple[Held, ...] = ()
         self._looked_s: float | None = None
+        self._gates: dict[str, bool] = {}
         self._watch(watched)
 
     def _watch(self, watched: Sequence[Watched]) -> None:
@@ -168,7 +169,7 @@ class Monitor:
         held = sorted(self._raw(now), key=lambda item: (GRAVITY[item.reason], item.component, item.name))
         self._held = tuple(held)
         self._count_time(now)
-        return self._damp(now)
+        return [*self._damp(now), *self._tell_gates(now)]
 
     def _raw(self, now: float) -> Iterable[Held]:
         for item in self._watched:
@@ -252,6 +253,14 @@ class Monitor:
         }
         return Notify(notice, now + self._offset_s, fields)
 
+    def _tell_gates(self, now: float) -> Iterable[Effect]:
+        """Each side of the gate, when it opens or closes: raw, as /gate answers."""
+        for check in self._both_gates():
+            if self._gates.get(check.name) is not check.ok:
+                self._gates[check.name] = check.ok
+                fields: dict[str, Field] = {"purpose": check.name, "open": check.ok, "detail": check.detail}
+                yield Notify(Notice.GATE, now + self._offset_s, fields)
+
     # ------------------------------------------------------------------ verdicts
 
     def snapshot(self, now: float) -> HealthSnapshot:
@@ -270,10 +279,7 @@ class Monitor:
                 "livez": self._live(),
                 "healthz": (*self._live(), *self._files_healthy(now)),
                 "readyz": self._ready(now),
-                "gate": (
-                    self._gate("read", self.settings.gate_read),
-                    self._gate("write", self.settings.gate_write),
-                ),
+                "gate": self._both_gates(),
             },
         )
 
@@ -308,7 +314,11 @@ class Monitor:
         ]
         return Check(f"{item.component}/{item.name}", not grave, ", ".join(grave))
 
+    def _both_gates(self) -> tuple[Check, Check]:
+        return self._gate("read", self.settings.gate_read), self._gate("write", self.settings.gate_write)
+
     def _gate(self, purpose: str, closing: frozenset[Reason]) -> Check:
         closing |= {Reason.TASK_STALLED}  # what is not watched any more cannot be trusted
         shut = [f"{held.name}: {held.reason}" for held in self._held if held.reason in closing]
+        shut += [f"{item.name}: not watched" for item in self._watched if not item.active]  # nor what is not watched yet
         return Check(purpose, not shut, ", ".join(shut))

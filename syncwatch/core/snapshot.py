@@ -194,6 +194,7 @@ class SidecarSnapshot(msgspec.Struct, frozen=True):
     config_last_reload_success_wall_s: float
     callback_errors: int
     config_errors: tuple[str, ...] = ()  # why the file as it stands is not the one that runs, a line each
+    gate_file_failures: int | None = None  # None without a gate file
 
 
 class Snapshot(msgspec.Struct, frozen=True):

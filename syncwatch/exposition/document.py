@@ -236,6 +236,12 @@ class StateFile(msgspec.Struct, frozen=True):
     last_write: Instant | None
 
 
+class GateFile(msgspec.Struct, frozen=True):
+    """The gate as a file: how often it could not follow the gate."""
+
+    failures: int
+
+
 class Config(msgspec.Struct, frozen=True):
     """Whether the file as it stands is the one that runs; `errors`: why not, a line each."""
 
@@ -256,6 +262,7 @@ class Sidecar(msgspec.Struct, frozen=True):
     event_loop_lag_s: float
     tasks: tuple[Task, ...]
     state_file: StateFile | None
+    gate_file: GateFile | None
     config: Config
     callback_errors: int
 

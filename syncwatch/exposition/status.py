@@ -229,6 +229,7 @@ def _sidecar(sidecar: SidecarSnapshot, at: Moment) -> doc.Sidecar:
         state_file=None
         if failures is None
         else doc.StateFile(failures, None if written_s is None else doc.since_wall(written_s, at)),
+        gate_file=None if sidecar.gate_file_failures is None else doc.GateFile(sidecar.gate_file_failures),
         config=doc.Config(
             sidecar.config_last_reload_successful,
             doc.since_wall(sidecar.config_last_reload_success_wall_s, at),

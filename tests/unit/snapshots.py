@@ -338,6 +338,7 @@ def sidecar(**changes: Any) -> SidecarSnapshot:
         config_last_reload_successful=True,
         config_last_reload_success_wall_s=WALL_S - 4_000.0,
         callback_errors=0,
+        gate_file_failures=0,
     )
     return msgspec.structs.replace(default, **changes)
 

@@ -565,7 +565,7 @@ def test_what_runs_is_not_refused() -> None:
     text = with_connection(
         "dialect: ring, canary: {enabled: true}, proxy: 'http://p:1', stale_after: 1m, tls: {ca_file: /ca}"
     )
-    rest = "auto_reload: %s\nlog: {level: debug}\nlocal_token_file: /t\ninstance: a\nstate_dir: /s\nhealth: {ready: {fail_on: {watcher_dead: 1s}}}\n"
+    rest = "auto_reload: %s\nlog: {level: debug}\nlocal_token_file: /t\ngate_file: /g\ninstance: a\nstate_dir: /s\nhealth: {ready: {fail_on: {watcher_dead: 1s}}}\n"
     assert [[], []] == [said_unsupported(rest % reload + text) for reload in ("10s", "0s")]
 
 
@@ -574,7 +574,6 @@ def test_what_does_not_run_yet_is_refused_by_name() -> None:
     text = """\
 probes_listen: 127.0.0.1:1
 web_config: /w
-gate_file: /g
 connections:
   - {name: a, protocol: relaycast, dialect: node, url: 'http://h', token_file: /x}
   - name: b
@@ -594,14 +593,13 @@ health:
     assert [
         "syncwatch.yaml:1: probes_listen: probes_listen has no effect yet; leave it out",
         "syncwatch.yaml:2: web_config: web_config has no effect yet; leave it out",
-        "syncwatch.yaml:3: gate_file: gate_file has no effect yet; leave it out",
-        "syncwatch.yaml:5: connections[0].dialect: dialect node does not run yet; dialects ring and observer do",
-        "syncwatch.yaml:11: connections[2].protocol: protocol tps does not run yet; protocols relaycast and relayfile do",
-        "syncwatch.yaml:12: watchers: watchers do not run yet",
-        "syncwatch.yaml:13: mirrors: mirrors do not run yet",
-        "syncwatch.yaml:14: services: services do not run yet",
-        "syncwatch.yaml:15: hooks: hooks do not run yet",
-        "syncwatch.yaml:18: health.healthz.fail_on: watchers and mirrors, whose reasons these are, do not run yet",
+        "syncwatch.yaml:4: connections[0].dialect: dialect node does not run yet; dialects ring and observer do",
+        "syncwatch.yaml:10: connections[2].protocol: protocol tps does not run yet; protocols relaycast and relayfile do",
+        "syncwatch.yaml:11: watchers: watchers do not run yet",
+        "syncwatch.yaml:12: mirrors: mirrors do not run yet",
+        "syncwatch.yaml:13: services: services do not run yet",
+        "syncwatch.yaml:14: hooks: hooks do not run yet",
+        "syncwatch.yaml:17: health.healthz.fail_on: watchers and mirrors, whose reasons these are, do not run yet",
     ] == said_unsupported(text)
 
 
@@ -715,7 +713,7 @@ def test_check_says_all_that_is_in_the_way(tmp_path: Path) -> None:
     token.write_text("t")
     good = MINIMAL.replace("/x", str(token))
     answers = []
-    for text in (good, good.replace("url", "ulr"), "gate_file: /g\n" + good.replace(str(token), f"{token}s")):
+    for text in (good, good.replace("url", "ulr"), "web_config: /g\n" + good.replace(str(token), f"{token}s")):
         file.write_text(text)
         answers.append([line.removeprefix(f"{file}:") for line in check(file, {})])
     assert [
@@ -725,7 +723,8 @@ def test_check_says_all_that_is_in_the_way(tmp_path: Path) -> None:
             "1: connections[0].ulr: unknown key; did you mean url?",
         ],
         [
-            f"1: gate_file: gate_file has no effect in syncwatch {__version__} yet; leave it out",
+            f"1: web_config: web_config has no effect in syncwatch {__version__} yet; leave it out",
+            "1: web_config: /g: no such file",
             f"2: connections[0].token_file: {token}s: no such file",
         ],
     ] == answers

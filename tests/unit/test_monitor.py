@@ -51,6 +51,7 @@ class Ward:
         self.monitor.wall(0.0, WALL_S)
         self.now = 0.0
         self.told: list[Notify] = []
+        self.gates: list[Notify] = []
         self.take(self.monitor.start(0.0))
 
     @property
@@ -62,7 +63,7 @@ class Ward:
         """Record."""
         for effect in effects:
             assert isinstance(effect, Notify)
-            self.told.append(effect)
+            (self.gates if effect.notice is Notice.GATE else self.told).append(effect)
 
     def wait(self, seconds: float) -> None:
         """Tick at each deadline on the way."""
@@ -237,6 +238,26 @@ class TestProbes:
         ward.one.settled_once = False
         assert {} == ward.failed("readyz")
         assert ["connection/cast"] == [check.name for check in ward.look().checks["readyz"]]
+
+    def test_the_gate_is_told_at_each_change_at_once(self) -> None:
+        """Each side by itself, raw, whatever the damping; nothing while nothing changes."""
+        ward = Ward(gate_read=frozenset({Reason.BEHIND}), gate_write=frozenset({Reason.FAILED}))
+        assert [{"purpose": side, "open": True, "detail": ""} for side in ("read", "write")] == [one.fields for one in ward.gates]
+        ward.wait(3.0)
+        ward.one.conditions = {Reason.BEHIND: 3.0}
+        ward.look()
+        ward.wait(3.0)
+        ward.one.conditions = {}
+        ward.look()
+        told = [(one.at_s - WALL_S, one.fields["purpose"], one.fields["open"], one.fields["detail"]) for one in ward.gates[2:]]
+        assert [(3.0, "read", False, "cast: behind"), (6.0, "read", True, "")] == told
+
+    def test_what_is_not_watched_is_not_trusted(self) -> None:
+        """Before the start and after the stop both sides are closed."""
+        ward = Ward(Patient(active=False))
+        assert {"read": "cast: not watched", "write": "cast: not watched"} == ward.failed("gate")
+        ward.one.active = True
+        assert {} == ward.failed("gate")
 
     def test_the_gate_has_two_questions(self) -> None:
         """May I trust what I read, may I write: each with its own reasons, and every owner named."""

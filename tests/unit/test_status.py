@@ -53,9 +53,10 @@ connections.canary: sent received timed_out late lost duplicate failed mean_roun
 connections.expiry: token certificate
 connections.lifetime: since events reconnects missed recovered lost unaccounted late resets
 connections.transitions: at from_state to_state reason
-sidecar: version revision python_version instance started suspended event_loop_lag_s tasks state_file config callback_errors
+sidecar: version revision python_version instance started suspended event_loop_lag_s tasks state_file gate_file config callback_errors
 sidecar.tasks: task overdue_s wedged
 sidecar.state_file: write_failures last_write
+sidecar.gate_file: failures
 sidecar.config: last_reload_successful last_successful_reload errors
 """
 """The public keys in their order. A line may be added to; a key that goes or changes its meaning breaks somebody's script."""
@@ -163,6 +164,7 @@ def test_what_never_happened_is_null() -> None:
     assert {"unverifiable": 0} == fresh["ledger"]["resyncs"]["none"]
     assert first(continuity=None)["ledger"] is None
     assert of(snapshot(sidecar=sidecar(statefile_write_failures=None)))["sidecar"]["state_file"] is None
+    assert of(snapshot(sidecar=sidecar(gate_file_failures=None)))["sidecar"]["gate_file"] is None
 
 
 def test_the_clock_is_unknown_before_its_first_reading() -> None:
