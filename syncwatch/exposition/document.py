@@ -7,17 +7,15 @@ Unknown is null, never 0. A past moment is an `Instant`, a future one a `Due`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 import msgspec
 
 from syncwatch.core.health import ADVICE, INCIDENTS, Held
 from syncwatch.core.snapshot import Moment
+from syncwatch.core.timestamps import rfc3339
 
 SCHEMA = 1
 """Raised only when a key changes its meaning or goes away; new keys may come at any time."""
-
-_LAST_WALL_S = 253_402_300_799.0  # the end of the year 9999: RFC 3339 has no later moment, but a token may claim one
 
 
 class Instant(msgspec.Struct, frozen=True):
@@ -306,12 +304,6 @@ class GateAnswer(msgspec.Struct, frozen=True, rename={"purpose": "for"}):
     reasons: tuple[Reason, ...]
     last_loss: Instant | None
     losses: tuple[Losses, ...]
-
-
-def rfc3339(wall_s: float) -> str:
-    """Unix seconds as UTC with milliseconds; what lies outside the years 1970 to 9999 is the nearest that does not."""
-    within_s = min(max(wall_s, 0.0), _LAST_WALL_S)
-    return datetime.fromtimestamp(within_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def seconds(value_s: float) -> float:

@@ -13,7 +13,7 @@ from collections import deque
 import msgspec
 
 from syncwatch.core.effects import Notice, Notify
-from syncwatch.exposition.document import rfc3339
+from syncwatch.core.timestamps import rfc3339
 
 HISTORY = 256
 """Notices kept for those who come later."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 
 from syncwatch.core.snapshot import ConnectionSnapshot, Moment, Snapshot
+from syncwatch.core.timestamps import rfc3339
 from syncwatch.exposition import document
 
 NO_VERDICT = "there is no verdict yet"
@@ -37,7 +38,7 @@ def answer(snapshot: Snapshot, purpose: Purpose) -> document.GateAnswer:
         purpose=purpose,
         open=found.open,
         detail=found.detail,
-        time=document.rfc3339(snapshot.at.wall_s),
+        time=rfc3339(snapshot.at.wall_s),
         reasons=document.reasons(snapshot.health.held, snapshot.at),
         last_loss=document.instant(last, snapshot.at),
         losses=tuple(_losses(one, snapshot.at) for one in snapshot.connections),

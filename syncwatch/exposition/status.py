@@ -25,6 +25,7 @@ from syncwatch.core.snapshot import (
     TimelineSnapshot,
 )
 from syncwatch.core.states import ESTABLISHED, State
+from syncwatch.core.timestamps import rfc3339
 from syncwatch.exposition import document as doc
 from syncwatch.exposition import gate
 from syncwatch.exposition.registry import label_sets
@@ -54,7 +55,7 @@ def build(snapshot: Snapshot) -> doc.Status:
     known = set(health.health.values())
     return doc.Status(
         schema=doc.SCHEMA,
-        time=doc.rfc3339(at.wall_s),
+        time=rfc3339(at.wall_s),
         health=next((one for one in _WORST if one in known), None),
         degraded_reason=next((one.reason for one in health.held), None),
         reasons=doc.reasons(health.held, at),
