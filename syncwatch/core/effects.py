@@ -64,6 +64,7 @@ class Notice(enum.StrEnum):
     DEGRADED = "degraded"  # component, name, reason, reasons
     RECOVERED = "recovered"  # component, name, after_s
     GATE = "gate"  # purpose, open, detail
+    HOOK = "hook"  # hook, result, detail
     RESUMED = "resumed"  # cursor, epoch, age_s, or detail why not
 
 

@@ -169,6 +169,17 @@ class ConnectionSnapshot(msgspec.Struct, frozen=True):
     settled_once: bool  # the first sync is done
 
 
+class HookSnapshot(msgspec.Struct, frozen=True):
+    """One webhook. offered = delivered + dropped + waiting; `retried` counts further attempts. `last_failure`: a sentence; None while all is well."""
+
+    name: str
+    delivered: int
+    retried: int
+    dropped: int
+    waiting: int
+    last_failure: str | None
+
+
 class TaskSnapshot(msgspec.Struct, frozen=True):
     """A machine's driver. `overdue_s`: how far past its own deadline, 0 while in time; `wedged`: beyond its limit and not restarted."""
 
@@ -204,3 +215,4 @@ class Snapshot(msgspec.Struct, frozen=True):
     connections: tuple[ConnectionSnapshot, ...]
     health: HealthSnapshot
     sidecar: SidecarSnapshot
+    hooks: tuple[HookSnapshot, ...] = ()

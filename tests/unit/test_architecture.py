@@ -176,7 +176,10 @@ PUBLIC: dict[str, set[str]] = {
     },
     "core.snapshot": {
         "Moment", "Transition", "TimelineSnapshot", "HeartbeatSnapshot", "ContinuitySnapshot", "CanarySnapshot", "LifetimeSnapshot",
-        "ConnectionSnapshot", "TaskSnapshot", "SidecarSnapshot", "Snapshot",
+        "ConnectionSnapshot", "HookSnapshot", "TaskSnapshot", "SidecarSnapshot", "Snapshot",
+    },
+    "core.hook": {
+        "CONTENT_TYPE", "RETRIED", "MAX_RETRY_AFTER_S", "SLACK_S", "HookSettings", "Entropy", "CloudEvent", "cloud_event", "Delivery", "Hook",
     },
     "core.occasions": {"FIELDS", "Value", "told"},
     "core.resume": {"IDENTITIES_KEPT", "Totals", "FeedPoint", "ResumePoint", "totals_only", "capture", "restore"},
