@@ -19,7 +19,9 @@ from aiohttp import web
 
 from syncwatch import logs, settings
 from syncwatch.config import Address, Config, ConfigFile, Plan, SecretError, read_secret
+from syncwatch.config import Hook as HookBlock
 from syncwatch.core.effects import Notice, Notify
+from syncwatch.core.hook import Hook
 from syncwatch.core.monitor import Monitor
 from syncwatch.core.resume import ResumePoint, totals_only
 from syncwatch.core.session import Session
@@ -34,6 +36,7 @@ from syncwatch.runtime.clock import SYSTEM, Clock
 from syncwatch.runtime.connection import Connection
 from syncwatch.runtime.driver import Driver
 from syncwatch.runtime.gatefile import GateFile
+from syncwatch.runtime.hooks import HookCaller
 from syncwatch.runtime.http import HttpClient, Poller
 from syncwatch.runtime.statefile import StateFile
 from syncwatch.runtime.supervisor import Supervisor
@@ -54,8 +57,12 @@ _LEVELS = {
     Notice.LOST: "error",
     Notice.RESET: "warning",
     Notice.DEGRADED: "warning",
-    Notice.GATE: "info",
+    Notice.HOOK: "warning",
 }
+
+
+_SAYS_NOTHING_NEW = frozenset({Notice.DEGRADED, Notice.RECOVERED, Notice.GATE, Notice.HOOK})
+"""Health need not look again for these: they are what it found, or none of its business."""
 
 
 class AddressInUse(Exception):  # noqa: N818  a sentence for people
@@ -125,6 +132,21 @@ class Watched:
             log.info("a canary is switched on: it writes", connection=connection.name, target=target)
 
 
+class Hooked:
+    """One webhook with everything that serves it."""
+
+    def __init__(self, app: Machinery, block: HookBlock) -> None:
+        self.hook = Hook(block.name, settings.hook_settings(block), app.entropy)
+        self.driver = Driver(f"hook/{block.name}", self.hook, app.clock)
+        self.caller = HookCaller(self.driver, self.hook, app.client, block.secret_file)
+        self.driver.on(Notify, app.notify)
+
+    async def finish(self) -> None:
+        """Try what waits once more, then let go."""
+        await self.caller.finish()
+        self.driver.close()
+
+
 class Machinery:
     """Everything that watches, without a listener: what the sidecar and the library share. `stop` takes at most two seconds.
 
@@ -140,10 +162,13 @@ class Machinery:
         self.client = HttpClient()
         self.supervisor = Supervisor(clock)
         self.watched: list[Watched] = []
+        self.hooks: list[Hooked] = []
         self.callbacks = Callbacks()
         self.listeners: list[Callable[[Notify], None]] = [self.callbacks.offer]
         self.instance = ""
         self._statefile: StateFile[ResumePoint] | None = None
+        self._run = f"{self.entropy.getrandbits(32):08x}"  # tells what this process tells from what an earlier one told
+        self._told = 0
         self._started = self._moment()
         self._monitor: Monitor | None = None
         self._health: Driver | None = None
@@ -168,7 +193,8 @@ class Machinery:
         self._monitor = Monitor(settings.health_settings(self.config), [item.session for item in self.watched])
         self._health = Driver("health", self._monitor, self.clock)
         self._health.on(Notify, self.notify)
-        for driver in (self._health, *(item.driver for item in self.watched)):
+        self.hooks = [Hooked(self, block) for block in self.config.hooks]
+        for driver in (self._health, *(item.driver for item in self.watched), *(hooked.driver for hooked in self.hooks)):
             driver.wall()  # before the first scrape can come
         try:
             await self._serve()
@@ -176,6 +202,8 @@ class Machinery:
             await self._dismantle()  # nothing was restored yet, so saving would forget where the last process stopped
             raise
         self.supervisor.watch(self._health)
+        for hooked in self.hooks:
+            self.supervisor.watch(hooked.driver)
         for item in self.watched:
             item.begin(self.supervisor)
         self._health.call(self._monitor.start)
@@ -196,7 +224,8 @@ class Machinery:
         self._close_drivers()
         gone = (item.gone() for item in self.watched)
         gate = () if self._gate_file is None else (self._gate_file.close(),)
-        await asyncio.gather(*gate, self._save_last(), self.callbacks.close(), *ending, *gone, *self._leaving)
+        hooks = (hooked.finish() for hooked in self.hooks)
+        await asyncio.gather(*gate, *hooks, self._save_last(), self.callbacks.close(), *ending, *gone, *self._leaving)
         await self._dismantle()
 
     async def apply(self, config: Config, plan: Plan) -> None:
@@ -240,6 +269,8 @@ class Machinery:
     async def _dismantle(self) -> None:
         """Give everything back."""
         self._close_drivers()
+        for hooked in self.hooks:
+            hooked.driver.close()
         await self.client.close()
         if self._statefile is not None:
             self._statefile.close()
@@ -285,12 +316,16 @@ class Machinery:
             self._gate_file.show(bool(effect.fields["open"]))
 
     def notify(self, effect: Notify) -> None:
-        """Performs Notify: the log, the listeners, and health looks again at once."""
+        """Performs Notify: the log, the listeners, the hooks, and health looks again at once."""
         level = _LEVELS.get(effect.notice, "info")
         getattr(log, level)(str(effect.notice), **effect.fields)
+        self._told += 1
+        event_id = f"{self._run}-{self._told}"
         for listener in self.listeners:
             listener(effect)
-        if effect.notice in (Notice.DEGRADED, Notice.RECOVERED, Notice.GATE) or self._health is None or self._health_due:
+        for hooked in self.hooks:
+            hooked.driver.call(hooked.hook.offer, event_id, self.instance, effect)
+        if effect.notice in _SAYS_NOTHING_NEW or self._health is None or self._health_due:
             return
         self._health_due = True
         asyncio.get_running_loop().call_soon(self._look)
@@ -314,6 +349,7 @@ class Machinery:
             at=at,
             connections=tuple(item.session.snapshot() for item in self.watched),
             health=self._monitor.snapshot(now),
+            hooks=tuple(hooked.hook.snapshot() for hooked in self.hooks),
             sidecar=SidecarSnapshot(
                 version=__version__,
                 revision=REVISION,
@@ -344,7 +380,7 @@ class App(Machinery):
         self, config: Config, clock: Clock = SYSTEM, entropy: random.Random | None = None, file: ConfigFile | None = None
     ) -> None:
         super().__init__(config, clock, entropy, file)
-        self.broadcast = Broadcast()
+        self.broadcast = Broadcast(run=self._run)  # an event has the same id on /events and in a hook
         self.listeners.append(self.broadcast.publish)
         self.addresses: dict[str, Address] = {}
         self._runners: list[web.AppRunner] = []

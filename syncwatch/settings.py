@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from syncwatch.config import Config, RelaycastConnection, RelayfileConnection
+from syncwatch.config import Config, Hook, RelaycastConnection, RelayfileConnection
 from syncwatch.config.connections import Audit, Polling
 from syncwatch.core.backoff import Backoff
 from syncwatch.core.canary import Canary
+from syncwatch.core.effects import Notice
 from syncwatch.core.health import Reason
+from syncwatch.core.hook import HookSettings
 from syncwatch.core.monitor import HealthSettings
 from syncwatch.core.session import SessionSettings
 from syncwatch.protocols.relaycast import Relaycast
@@ -102,6 +104,17 @@ def endpoint(connection: Runnable) -> Endpoint:
     tls = connection.tls
     settings = TlsSettings(tls.ca_file, tls.cert_file, tls.key_file, tls.server_name, tls.insecure_skip_verify)
     return Endpoint(settings, connection.proxy, connection.max_frame_bytes)
+
+
+def hook_settings(hook: Hook) -> HookSettings:
+    """The machine's settings of one webhook."""
+    return HookSettings(
+        url=hook.url,
+        events=frozenset(Notice(event) for event in hook.events),
+        timeout_s=hook.timeout_s,
+        max_attempts=hook.max_attempts,
+        queue=hook.queue,
+    )
 
 
 def health_settings(config: Config) -> HealthSettings:

@@ -94,13 +94,15 @@ def _cpu() -> AnyPanel:
 def _own_errors() -> AnyPanel:
     writes = per_minute(sidecar("syncwatch_statefile_write_failures_total"), "instance")
     errors = per_minute(sidecar("syncwatch_callback_errors_total"), "instance")
+    undelivered = per_minute(sidecar("syncwatch_hook_deliveries_total", 'result=~"retried|dropped"'), "instance", "hook", "result")
     return graph(
         About(
             "Own errors",
-            "State files that could not be written, and exceptions in the library's callbacks. None in ordinary life.",
+            "State files that could not be written, exceptions in the library's callbacks, webhooks tried again or given up. None in ordinary life.",
             "cpm",
         ),
         Query(writes, "{{instance}} state file"),
         Query(errors, "{{instance}} callbacks"),
+        Query(undelivered, "{{instance}} {{hook}} {{result}}"),
         bars=True,
     )

@@ -45,7 +45,6 @@ def _lists(config: Config) -> Refusals:
         ("watchers", config.watchers),
         ("mirrors", config.mirrors),
         ("services", config.services),
-        ("hooks", config.hooks),
     ):
         if blocks:
             yield key, f"{key} do not run {YET}"

@@ -240,6 +240,17 @@ class GateFile(msgspec.Struct, frozen=True):
     failures: int
 
 
+class Hook(msgspec.Struct, frozen=True):
+    """One webhook: offered = delivered + dropped + waiting. `last_failure`: a sentence; null while the receiver takes what it is sent."""
+
+    name: str
+    delivered: int
+    retried: int
+    dropped: int
+    waiting: int
+    last_failure: str | None
+
+
 class Config(msgspec.Struct, frozen=True):
     """Whether the file as it stands is the one that runs; `errors`: why not, a line each."""
 
@@ -276,6 +287,7 @@ class Status(msgspec.Struct, frozen=True):
     gate: Gate
     checks: dict[str, tuple[Check, ...]]
     connections: tuple[Connection, ...]
+    hooks: tuple[Hook, ...]
     sidecar: Sidecar
 
 

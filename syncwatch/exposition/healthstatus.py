@@ -47,7 +47,7 @@ class HealthStatus(msgspec.Struct, frozen=True, kw_only=True):
     may_write: bool
     connection: str
     state: State
-    state_entered_at: datetime
+    state_entered_at: datetime | None
     synced: bool
     last_frame_age_s: float | None
     last_event_age_s: float | None
@@ -76,7 +76,7 @@ def build(snapshot: Snapshot, name: str | None = None) -> HealthStatus:
     held = [item for item in all_held if name is None or (item.component, item.name) in owners]
     known = {health for owner, health in all_health.items() if name is None or owner in owners}
     health = next((word for word in _WORST if word in known), Health.DOWN)
-    at, ledger = snapshot.at, one.continuity
+    at, ledger, entered_s = snapshot.at, one.continuity, one.timeline.entered_wall_s.get(one.timeline.state)
     return HealthStatus(
         at=_time(at.wall_s),
         health=health,
@@ -87,7 +87,7 @@ def build(snapshot: Snapshot, name: str | None = None) -> HealthStatus:
         may_write=gate.verdict(snapshot, gate.Purpose.WRITE).open,
         connection=one.name,
         state=one.timeline.state,
-        state_entered_at=_time(one.timeline.entered_wall_s[one.timeline.state]),
+        state_entered_at=None if entered_s is None else _time(entered_s),
         synced=one.settled_once,
         last_frame_age_s=_age_s(one.last_frame, at),
         last_event_age_s=_age_s(one.last_event, at),

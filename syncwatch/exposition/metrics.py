@@ -155,6 +155,9 @@ SIDECAR_READERS: Mapping[str, SidecarReader] = {
     "syncwatch_check_ok": lambda s: {
         (probe, check.name): float(check.ok) for probe, checks in s.health.checks.items() for check in checks
     },
+    "syncwatch_hook_deliveries_total": lambda s: {
+        (hook.name, result): getattr(hook, result) for hook in s.hooks for result in ("delivered", "retried", "dropped")
+    },
     "syncwatch_callback_errors_total": lambda s: {(): s.sidecar.callback_errors},
     "syncwatch_task_overdue_seconds": lambda s: {(one.task,): one.overdue_s for one in s.sidecar.tasks},
     "syncwatch_event_loop_lag_seconds": lambda s: {(): s.sidecar.event_loop_lag_s},

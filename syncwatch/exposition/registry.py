@@ -169,6 +169,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(_H, _COUNTER, "syncwatch_degradations_total", "Times the reason began to hold.", ("component", "name", "reason")),
     Definition(_H, _COUNTER, "syncwatch_health_seconds_total", "Time spent healthy, degraded and down, the running stay included; idle and closed count nowhere.", ("component", "name", "health")),
     Definition(_H, _GAUGE, "syncwatch_check_ok", "What the probe endpoints and the gate answer, check by check: 1 is ok.", ("probe", "check")),
+    Definition(_S, _COUNTER, "syncwatch_hook_deliveries_total", "Webhook deliveries: events that arrived, further attempts, events that were given up.", ("hook", "result"), absent="unless a hook is configured"),
     Definition(_S, _COUNTER, "syncwatch_callback_errors_total", "Exceptions raised by callbacks of the library's user."),
     Definition(_S, _GAUGE, "syncwatch_task_overdue_seconds", "How far a task is past its own deadline; 0 while it is in time.", ("task",)),
     Definition(_S, _GAUGE, "syncwatch_event_loop_lag_seconds", "Highest delay of the event loop in the last 60 s."),
@@ -339,6 +340,11 @@ GLOSSARY: tuple[Words, ...] = (
         AuditVerdict.LATE: "the log had it first, but the WebSocket brought it within the grace",
         AuditVerdict.MISSED: "the WebSocket did not bring it; recovered from the log",
         AuditVerdict.INVENTED: "the WebSocket brought it, and the log does not have it",
+    }),
+    Words("`result` of a webhook delivery", ("syncwatch_hook_deliveries_total",), {
+        "delivered": "the receiver took it (2xx)",
+        "retried": "an attempt that failed and is followed by another one",
+        "dropped": "given up: refused, attempts used up, the queue full, or the process ended first",
     }),
     Words("`ledger`", ("syncwatch_ledger_forgotten_total",), {
         "identities": "events remembered to recognise further copies", "ranges": "numbers known to be missing",

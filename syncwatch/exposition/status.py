@@ -65,6 +65,7 @@ def build(snapshot: Snapshot) -> doc.Status:
             for probe, checks in health.checks.items()
         },
         connections=tuple(_connection(one, snapshot) for one in snapshot.connections),
+        hooks=tuple(doc.Hook(**msgspec.structs.asdict(one)) for one in snapshot.hooks),
         sidecar=_sidecar(snapshot.sidecar, at),
     )
 

@@ -227,11 +227,17 @@ def _sidecar(page: _Page, status: doc.Status) -> None:
         parts.append(
             counted(own.state_file.write_failures, "failed write of the state file", "failed writes of the state file")
         )
+    if own.gate_file is not None and own.gate_file.failures:
+        parts.append(counted(own.gate_file.failures, "failure", "failures") + " of the gate file to follow the gate")
     if not own.config.last_reload_successful:
         parts.append("; ".join(("the last reload failed: the configuration of before still runs", *own.config.errors[:1])))
     if own.suspended:
         parts.append("was suspended a moment ago")
     page.fact("sidecar", "; ".join(parts), _COLOURS["down"] if late else "")
+    for hook in status.hooks:
+        if hook.last_failure is not None:
+            left = f"{number(hook.waiting)} waiting, {number(hook.dropped)} dropped"
+            page.fact("hook", f"{hook.name} is not taken: {hook.last_failure}; {left}", _COLOURS["degraded"])
 
 
 def _ago(moment: doc.Instant | None) -> str:

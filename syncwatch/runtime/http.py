@@ -15,6 +15,7 @@ import structlog
 from syncwatch.core.effects import Answer, Effects, Poll, Refused
 from syncwatch.core.secret import Secret
 from syncwatch.core.states import AttemptFailure
+from syncwatch.core.wire import Request
 from syncwatch.runtime.dialing import DIRECT, SECURE, Endpoint, client_session, headers_of, place_token
 from syncwatch.runtime.driver import Driver
 from syncwatch.runtime.failures import FOREIGN, TimedOut, Unusable, attempt_failure, retry_after_s, scrub
@@ -104,18 +105,22 @@ class Poller:
         secret = None
         answer: Answer | Refused
         try:
-            secret = await asyncio.wait_for(in_thread(lambda: self._tokens.for_request(effect.request), "token"), effect.timeout_s)
-            answer = await self._request(effect, secret)
+            request, secret = await asyncio.wait_for(in_thread(lambda: self._prepare(effect.request), "token"), effect.timeout_s)
+            answer = await self._request(request, secret, effect.timeout_s)
         except (Unusable, *FOREIGN) as error:
             failed = attempt_failure(error, self._driver.clock.wall())
             answer = Refused(failed.reason, scrub(failed.detail, secret.reveal() if secret else None))
         self._driver.call(self._machine.polled, effect.poll_id, answer)
 
-    async def _request(self, effect: Poll, secret: Secret | None) -> Answer | Refused:
-        request, url = effect.request, place_token(effect.request, secret)
+    def _prepare(self, request: Request) -> tuple[Request, Secret | None]:
+        """What has to be read from files before the call; in a thread. Raises: Unusable."""
+        return request, self._tokens.for_request(request)
+
+    async def _request(self, request: Request, secret: Secret | None, timeout_s: float) -> Answer | Refused:
+        url = place_token(request, secret)
         endpoint, contexts = self._endpoint, self._contexts  # one of them for the whole call: it may be replaced meanwhile
         try:
-            async with asyncio.timeout(effect.timeout_s) as limit:
+            async with asyncio.timeout(timeout_s) as limit:
                 context = await contexts.get() if url.scheme in SECURE else None
                 async with self._client.get().request(
                     request.method,
@@ -135,7 +140,7 @@ class Poller:
         except TimeoutError:
             if not limit.expired():
                 raise  # the system's own: ETIMEDOUT
-            raise TimedOut("the answer", effect.timeout_s) from None
+            raise TimedOut("the answer", timeout_s) from None
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes | None:

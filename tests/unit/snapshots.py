@@ -18,6 +18,7 @@ from syncwatch.core.snapshot import (
     ConnectionSnapshot,
     ContinuitySnapshot,
     HeartbeatSnapshot,
+    HookSnapshot,
     LifetimeSnapshot,
     Moment,
     SidecarSnapshot,
@@ -347,5 +348,11 @@ def snapshot(**changes: Any) -> Snapshot:
     """One connection and its sidecar at NOW_S; `connections` without `health` gets a healthy one for their names."""
     if "connections" in changes and "health" not in changes:
         changes["health"] = health(names=tuple(one.name for one in changes["connections"]))
-    default = Snapshot(at=Moment(NOW_S, WALL_S), connections=(connection(),), health=health(), sidecar=sidecar())
+    default = Snapshot(
+        at=Moment(NOW_S, WALL_S),
+        connections=(connection(),),
+        health=health(),
+        sidecar=sidecar(),
+        hooks=(HookSnapshot("ui", 70, 5, 2, 1, None),),
+    )
     return msgspec.structs.replace(default, **changes)

@@ -565,7 +565,7 @@ def test_what_runs_is_not_refused() -> None:
     text = with_connection(
         "dialect: ring, canary: {enabled: true}, proxy: 'http://p:1', stale_after: 1m, tls: {ca_file: /ca}"
     )
-    rest = "auto_reload: %s\nlog: {level: debug}\nlocal_token_file: /t\ngate_file: /g\ninstance: a\nstate_dir: /s\nhealth: {ready: {fail_on: {watcher_dead: 1s}}}\n"
+    rest = "auto_reload: %s\nlog: {level: debug}\nlocal_token_file: /t\ngate_file: /g\nhooks: [{name: h, url: 'http://h'}]\ninstance: a\nstate_dir: /s\nhealth: {ready: {fail_on: {watcher_dead: 1s}}}\n"
     assert [[], []] == [said_unsupported(rest % reload + text) for reload in ("10s", "0s")]
 
 
@@ -585,7 +585,6 @@ connections:
 watchers: [{name: a, path: /p}]
 mirrors: [{name: a, mount: /m, project: /p}]
 services: [{name: a, url: 'http://h'}]
-hooks: [{name: a, url: 'http://h'}]
 health:
   healthz:
     fail_on: {watcher_dead: 15m}
@@ -598,8 +597,7 @@ health:
         "syncwatch.yaml:11: watchers: watchers do not run yet",
         "syncwatch.yaml:12: mirrors: mirrors do not run yet",
         "syncwatch.yaml:13: services: services do not run yet",
-        "syncwatch.yaml:14: hooks: hooks do not run yet",
-        "syncwatch.yaml:17: health.healthz.fail_on: watchers and mirrors, whose reasons these are, do not run yet",
+        "syncwatch.yaml:16: health.healthz.fail_on: watchers and mirrors, whose reasons these are, do not run yet",
     ] == said_unsupported(text)
 
 
@@ -889,7 +887,7 @@ def test_the_reference_names_what_does_not_run_yet() -> None:
     section = re.split(r"(?m)^##", REFERENCE.partition("\n## Accepted, not running yet\n")[2])[0]
     config, _ = example()
     refused_paths = {re.sub(r".*\.(?=protocol)|\[\d+\]", "", mistake.path) for mistake in unsupported(config)}
-    assert {"protocol", "watchers", "mirrors", "services", "hooks"} == refused_paths
+    assert {"protocol", "watchers", "mirrors", "services"} == refused_paths
     assert not [
         word
         for word in (*refused_paths - {"protocol"}, "tps", "node")

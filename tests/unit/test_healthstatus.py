@@ -10,7 +10,7 @@ import pytest
 from syncwatch.core.health import Check, Component, Health, Reason
 from syncwatch.core.states import State
 from syncwatch.exposition.healthstatus import HealthStatus, build
-from tests.unit.snapshots import WALL_S, connection, fresh_connection, health, held, snapshot
+from tests.unit.snapshots import WALL_S, connection, fresh_connection, health, held, snapshot, timeline
 
 
 def at(wall_s: float) -> datetime:
@@ -36,6 +36,7 @@ def test_all_is_well() -> None:
 def test_what_is_not_known_is_none() -> None:
     """Never 0."""
     status = build(snapshot(connections=(fresh_connection(continuity=None),)))
+    assert build(snapshot(connections=(connection(timeline=timeline(entered_wall_s={})),))).state_entered_at is None
     unknown = (status.last_frame_age_s, status.last_event_age_s, status.unverified_s, status.lost, status.epoch, status.last_loss_at)
     assert (None,) * 6 == unknown
     assert State.IDLE == status.state

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import json
 import math
 import random
+import re
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -235,3 +241,33 @@ def test_whatever_happens_everything_is_counted_once(seed: int, queue: int, atte
     desk.take(desk.hook.stop(desk.now))
     desk.take(desk.hook.abandon(desk.now))
     assert desk.offered == desk.hook.delivered + desk.hook.dropped
+
+
+class TestTheDocumentation:
+    PAGE = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
+
+    def block(self, language: str) -> str:
+        """The page's one block of a language."""
+        (found,) = re.findall(rf"```{language}\n(.*?)```", self.PAGE, re.DOTALL)
+        return str(found)
+
+    def test_the_event_shown_is_what_is_sent(self) -> None:
+        """To the last key."""
+        shown = json.loads(self.block("json"))
+        data = shown["data"]
+        notify = Notify(Notice.DEGRADED, WALL_S, {**data, "reasons": ",".join(data["reasons"])})
+        assert list(msgspec.json.decode(cloud_event("6a3f91c2-17", "box-1f2e", notify)).items()) == list(shown.items())
+
+    def test_the_table_names_every_field(self) -> None:
+        """Of every type."""
+        for notice, fields in FIELDS.items():
+            row = next(line for line in self.PAGE.splitlines() if line.startswith(f"| `syncwatch.{notice}`"))
+            assert not [field for field in fields if f"`{field}`" not in row]
+
+    def test_the_check_shown_accepts_what_is_signed_and_nothing_else(self) -> None:
+        """As it stands on the page."""
+        names: dict[str, Any] = {}
+        exec(self.block("python"), names)
+        body = cloud_event("a", "box", gap())
+        header = "sha256=" + hmac.new(b"secret", body, hashlib.sha256).hexdigest()
+        assert (True, False, False) == tuple(names["genuine"](*one) for one in ((body, header, b"secret"), (body + b" ", header, b"secret"), (body, header, b"other")))

@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from syncwatch.core.health import Component, Health, Reason
-from syncwatch.core.snapshot import ConnectionSnapshot, Moment, Snapshot
+from syncwatch.core.snapshot import ConnectionSnapshot, HookSnapshot, Moment, Snapshot
 from syncwatch.core.states import AuditResult, AuditVerdict, Disconnect, Origin, State
 from syncwatch.core.wire import Numbering
 from syncwatch.exposition.metrics import CONNECTION_READERS, SIDECAR_READERS, SnapshotCollector, build_registry
@@ -343,6 +343,7 @@ ABSENT_WHEN_FRESH = {
 FRESH = snapshot(
     connections=(fresh_connection(),),
     sidecar=sidecar(statefile_write_failures=None, statefile_last_write_wall_s=None),
+    hooks=(),
 )
 
 
@@ -350,7 +351,7 @@ def test_unknown_is_absent() -> None:
     """Before anything happened, without TLS, canary and state directory: exactly these are missing, and the reference says when."""
     missing = set(OURS) - {one.name for one in DEFINITIONS if any(one.family == each.name for each in families(FRESH))}
     statefile = {"syncwatch_statefile_write_failures_total", "syncwatch_statefile_last_write_timestamp_seconds"}
-    assert ABSENT_WHEN_FRESH | statefile == missing
+    assert ABSENT_WHEN_FRESH | statefile | {"syncwatch_hook_deliveries_total"} == missing
     explained = {one.name for one in DEFINITIONS if one.absent}
     assert missing | {"syncwatch_connection_state_entered_timestamp_seconds"} == explained
 
@@ -367,6 +368,14 @@ def test_everything_else_stands_at_0_from_the_first_scrape() -> None:
     assert [] == [
         name for name in later if not any(name.startswith(one) for one in born) and name != "syncwatch_connection_info"
     ]
+
+
+def test_a_hook_has_every_result_from_the_first_scrape() -> None:
+    """At 0 before anything was sent."""
+    name = "syncwatch_hook_deliveries_total"
+    assert {("ui", "delivered"): 70, ("ui", "retried"): 5, ("ui", "dropped"): 2} == of(FULL, name)
+    fresh = snapshot(hooks=(HookSnapshot("a", 0, 0, 0, 0, None),))
+    assert {("a", "delivered"): 0, ("a", "retried"): 0, ("a", "dropped"): 0} == of(fresh, name)
 
 
 def test_protocol_without_numbers_has_no_continuity() -> None:

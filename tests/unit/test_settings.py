@@ -11,12 +11,15 @@ import pytest
 import yaml
 
 from syncwatch import settings
-from syncwatch.config import Config, RelaycastConnection, parse
+from syncwatch.config import Config, Hook, RelaycastConnection, parse
 from syncwatch.config.decode import keys_of
 from syncwatch.config.rules import Block
 from syncwatch.core.backoff import Backoff
+from syncwatch.core.effects import Notice
 from syncwatch.core.health import Reason
+from syncwatch.core.hook import HookSettings
 from syncwatch.core.monitor import HealthSettings
+from syncwatch.core.occasions import FIELDS
 from syncwatch.core.session import SessionSettings
 from syncwatch.runtime.dialing import Endpoint
 from syncwatch.runtime.tls import TlsSettings
@@ -227,3 +230,17 @@ def test_health_by_default() -> None:
     assert Reason.BEHIND not in made.gate_write
     assert 60.0 == made.ready_fail_on[Reason.RECONNECTING]
     assert {} == made.healthz_fail_on, "an upstream is no reason to restart"
+
+
+def test_hooks() -> None:
+    """Every key but the name and the secret's file, which are the caller's; the defaults are one."""
+    written = {"name": "ui", "url": "http://h/x", "events": ["gap", "degraded"], "timeout": "2s", "max_attempts": 3, "queue": 7}
+    expected = HookSettings("http://h/x", frozenset({Notice.GAP, Notice.DEGRADED}), timeout_s=2.0, max_attempts=3, queue=7)
+    assert expected == settings.hook_settings(hook(**written))
+    assert HookSettings("http://h/x", frozenset(FIELDS)) == settings.hook_settings(hook(name="ui", url="http://h/x"))
+    assert {"name", "events", "url", "timeout", "max_attempts", "queue", "secret_file"} == set(keys_of(Hook)), "a new key must arrive somewhere"
+
+
+def hook(**keys: Any) -> Hook:
+    """A configured hook."""
+    return parse(yaml.safe_dump({"connections": [BASE], "hooks": [keys]}), "test", {}).hooks[0]

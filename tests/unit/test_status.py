@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from syncwatch.core.health import ADVICE, Component, Health, Reason
-from syncwatch.core.snapshot import Moment, Snapshot, TaskSnapshot, Transition
+from syncwatch.core.snapshot import HookSnapshot, Moment, Snapshot, TaskSnapshot, Transition
 from syncwatch.core.states import Claim, Disconnect, Origin, State, Verdict
 from syncwatch.exposition import document, status, terminal
 from tests.unit.snapshots import (
@@ -32,7 +32,7 @@ from tests.unit.snapshots import (
 DOCS = Path(__file__).parents[2] / "docs" / "endpoints.md"
 
 KEYS = """
-schema time health degraded_reason reasons gate checks connections sidecar
+schema time health degraded_reason reasons gate checks connections hooks sidecar
 gate: read write
 gate.read: open detail
 checks: livez healthz readyz gate
@@ -53,6 +53,7 @@ connections.canary: sent received timed_out late lost duplicate failed mean_roun
 connections.expiry: token certificate
 connections.lifetime: since events reconnects missed recovered lost unaccounted late resets
 connections.transitions: at from_state to_state reason
+hooks: name delivered retried dropped waiting last_failure
 sidecar: version revision python_version instance started suspended event_loop_lag_s tasks state_file gate_file config callback_errors
 sidecar.tasks: task overdue_s wedged
 sidecar.state_file: write_failures last_write
@@ -402,3 +403,13 @@ def test_spans(duration_s: float, expected: str) -> None:
 def test_heartbeats_that_never_were() -> None:
     """No invented round trip."""
     assert "round trip unknown" in text(snapshot(connections=(connection(heartbeat=heartbeat(last_rtt_s=None)),)), 200)
+
+
+def test_hooks_and_gate_files_in_trouble_are_named() -> None:
+    """Only then: who reads the page has to do something."""
+    hooks = (HookSnapshot("ui", 70, 5, 2, 1, "HTTP 503"), HookSnapshot("pager", 3, 0, 0, 0, None))
+    lines = text(snapshot(hooks=hooks, sidecar=sidecar(gate_file_failures=3)))
+    assert "  hook        ui is not taken: HTTP 503; 1 waiting, 2 dropped\n" in lines
+    assert "3 failures of the gate file to follow the gate" in " ".join(lines.split())
+    assert "pager" not in lines
+    assert "hook" not in text(snapshot())
