@@ -128,7 +128,8 @@ class Watch:
         return self._on(Notice.RESYNCED, callback)
 
     def on_gap(self, callback: F) -> F:
-        """Numbers are confirmed missing on the open connection and asked for again: `connection`, `cause`, `first`, `last`, `missing`."""
+        """`missing` numbers between `first` and `last` did not come when they should: `connection`, `cause` (live: on the open connection, asked for again;
+        reconnect: found by a replay), `first`, `last`, `missing`. Each number is told once."""
         return self._on(Notice.GAP, callback)
 
     def _on(self, notice: Notice, callback: F) -> F:

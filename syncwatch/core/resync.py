@@ -14,7 +14,7 @@ from syncwatch.core.health import Condition, Reason
 from syncwatch.core.ledger import Settled
 from syncwatch.core.recovery import Line, Recovery
 from syncwatch.core.resume import ResumePoint, Totals, capture, restore
-from syncwatch.core.states import Anomaly, Disconnect, State
+from syncwatch.core.states import Anomaly, Disconnect, GapCause, State
 from syncwatch.core.wire import Ack, Event, FrameKind
 
 PATIENCE = 6.0  # an unanswered round ends after so many ack timeouts, however much live traffic there is
@@ -44,6 +44,7 @@ class Resync(Recovery):
         self._unanswered = 0
         self._unanswered_since_s = 0.0
         self._poison: tuple[int | None, int] = (None, 0)
+        self._missed_told = 0
 
     def configure(self, now: float) -> None:
         """The settings are new."""
@@ -168,7 +169,15 @@ class Resync(Recovery):
         line.caught_up(now, "settled")
 
     def _tell(self, now: float, settled: Settled) -> None:
+        self._tell_gap(now, GapCause.RECONNECT, max(settled.after + 2, 1), settled.current)  # behind the overlap, which is no news
         self.tell_settled(now, settled, quiet=self._round is Round.TIP and not settled.needed_help)
+
+    def _tell_gap(self, now: float, cause: GapCause, first: int | None, last: int | None) -> None:
+        """Each missed number is told once; they lie between `first` and `last`. Those of an earlier process were told by it."""
+        missing = self.ledger.missed - self.ledger.restored - self._missed_told
+        if missing:
+            self._missed_told += missing
+            self.line.notify(now, Notice.GAP, cause=cause, first=first, last=last, missing=missing)
 
     def _not_answered(self, now: float) -> None:
         line = self.line
@@ -233,9 +242,8 @@ class Resync(Recovery):
     def _tick_holes(self, now: float) -> None:
         """No round is open: confirm holes, ask when something is missing, suspected, behind, or simply due."""
         line, ledger, verification = self.line, self.ledger, self.line.verification
-        confirmed = ledger.confirm_due(now)
-        if confirmed:
-            line.notify(now, Notice.GAP, cause="live", first=ledger.confirmed.low, last=ledger.confirmed.high, missing=confirmed)
+        if ledger.confirm_due(now):
+            self._tell_gap(now, GapCause.LIVE, ledger.confirmed.low, ledger.confirmed.high)
             self._resync(now, Round.HOLE, "confirmed hole")
         elif verification.ripened(now):
             line.notify(now, Notice.VERIFICATION, result="behind", cursor=ledger.cursor, current=ledger.top)

@@ -267,7 +267,7 @@ async def test_an_outage_as_a_receiver_sees_it(tmp_path: Path) -> None:
             await holds(lambda: "degraded" in receiver.types)
             it.post(2)
         await holds(lambda: "recovered" in receiver.types)
-        assert {"degraded", "resynced", "recovered"} == set(receiver.types)
+        assert {"degraded", "gap", "resynced", "recovered"} == set(receiver.types)
         assert "recovered" == receiver.types[-1]
         (replay,) = [event["data"] for event in receiver.events if event["type"] == "syncwatch.resynced"]
         assert (4, 0, "verified", False) == (replay["recovered"], replay["lost"], replay["verdict"], replay["gap_detected"])

@@ -233,7 +233,7 @@ async def test_events_tell_what_happens_as_it_happens(tmp_path: Path) -> None:
                 if heard and heard[-1][0] == "resynced":
                     break
         after = [kind for kind, _ in heard][[kind for kind, _ in heard].index("disconnected") :]
-        assert ["disconnected", "state", "established", "state", "resynced"] == [kind for kind in after if kind != "gate"]
+        assert ["disconnected", "state", "established", "state", "gap", "resynced"] == [kind for kind in after if kind != "gate"]
         assert "gate" in after, "it closed at once, and the look that found it came between"
         assert (10, "verified") == (heard[-1][1]["recovered"], heard[-1][1]["verdict"])
 

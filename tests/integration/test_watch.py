@@ -66,7 +66,8 @@ async def rig(folder: Path, **changes: Any) -> AsyncIterator[Rig]:
 async def test_an_outage_is_told_once_and_so_is_its_end(tmp_path: Path) -> None:
     """Degraded with its reason, the replay with what it brought, recovered; the status says it at once, and nothing is said of the stop."""
     async with rig(tmp_path) as it:
-        watch, told = it.watch, list[Any]()
+        watch, told, gaps = it.watch, list[Any](), list[int]()
+        watch.on_gap(lambda missing: gaps.append(missing))
 
         @watch.on_degraded
         def degraded(name: str, reason: str, reasons: list[str]) -> None:
@@ -98,6 +99,7 @@ async def test_an_outage_is_told_once_and_so_is_its_end(tmp_path: Path) -> None:
             assert ("open", True, 1) == (status.state, status.may_read, status.reconnects)
             assert (status.missed, status.recovered) == (4, 4)
         assert ("recovered", "cast", True) == told[-1]
+        assert [4] == gaps
         (replay,) = [one for one in told if one[0] == "resynced"]
         assert replay[1] >= 5, "the overlap and four events of messages"
         assert (False, "verified", 4, 0) == replay[2:]

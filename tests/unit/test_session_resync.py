@@ -19,6 +19,11 @@ def verdicts(host: Host) -> dict[tuple[Claim, Verdict], int]:
     return {key: count for key, count in found.items() if count}
 
 
+def gaps(host: Host) -> list[tuple[object, ...]]:
+    """What was told of gaps: cause, first, last, missing."""
+    return [tuple(told.fields[key] for key in ("cause", "first", "last", "missing")) for told in host.notices(Notice.GAP)]
+
+
 class TestResuming:
     def test_a_reconnect_asks_with_an_overlap_and_server_time(self) -> None:
         """cursor - 1; `since` is the time of the last contiguous event, its second minus 2 s."""
@@ -36,6 +41,21 @@ class TestResuming:
         assert (7, False, "complete", "verified", 5, 0, 0, 11) == tuple(
             told[key] for key in ("replayed", "gap_detected", "claim", "verdict", "recovered", "lost", "unaccounted", "cursor")
         )
+
+    def test_what_was_missed_is_told_once_as_a_gap(self) -> None:
+        """By the round that found it, between the overlap and the server's number; nothing where nothing was missed."""
+        host = reconnected("1..5").say("P11 5 6 7 8 9 10 P11 A(4,11,7,no)")
+        assert [("reconnect", 6, 11, 5)] == gaps(host)
+        assert [] == gaps(reconnected("1..5").say("5 A(4,5,1,no)"))
+
+    def test_what_was_confirmed_at_the_close_is_told_by_the_next_round(self) -> None:
+        """Whatever became of it; and a hole that was told on the open connection is not told again."""
+        host = established("1..8").say("10").drop()
+        assert ([], 1) == (gaps(host), host.session.ledger.missed)
+        host.pass_time(10.0).open().say("8 9 10 A(7,10,3,no)")
+        assert [("reconnect", 9, 10, 1)] == gaps(host)
+        live = established("1..8").say("10").pass_time(2.0, answering=False).say("8 9 10 A(7,10,3,no)")
+        assert ([("live", 9, 9, 1)], 1) == (gaps(live), live.session.ledger.missed)
 
     def test_first_copies_are_undecided_until_then(self) -> None:
         """No origin before the round's end, then each in one; first copies add up all the time."""
