@@ -44,8 +44,13 @@ class _Page(msgspec.Struct, gc=False):
     next_since: int | None = None
 
 
+class _Envelope(msgspec.Struct, gc=False):
+    data: _Page
+
+
 _decode_frame = msgspec.json.Decoder(_Frame).decode
 _decode_page = msgspec.json.Decoder(_Page).decode
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decode_any = msgspec.json.Decoder().decode
 
 
@@ -124,7 +129,10 @@ class RelaycastObserver(Relaycast):
         """A page. Rows may be hidden from this token, so it goes on where the server says, not behind the last row. Never raises."""
         try:
             body.decode()
-            page = _decode_page(body)
+            try:
+                page = _decode_envelope(body).data  # as every answer of this API (§10)
+            except msgspec.ValidationError:
+                page = _decode_page(body)  # as §12 writes it
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return Invalid(str(error) if isinstance(error, msgspec.MsgspecError) else "not JSON")
         if not 0 <= page.latest_seq <= MAX_NUMBER:

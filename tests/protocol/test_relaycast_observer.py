@@ -100,6 +100,11 @@ class TestPages:
         assert isinstance(last, Page)
         assert (7, None, 9, 9) == (more.next_after, last.next_after, more.newest, last.newest)
 
+    def test_with_and_without_the_apis_envelope(self) -> None:
+        """Both are written of."""
+        bare = {"events": [row(3)], "latest_seq": 9}
+        assert page(row(3)) == RelaycastObserver("http://h").page(json.dumps({"ok": True, "data": bare}).encode())
+
     def test_rows_without_a_number(self) -> None:
         """Counted and left out."""
         said = page(row(3), row(4) | {"seq": "x"})
