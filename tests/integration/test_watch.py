@@ -18,6 +18,7 @@ from syncwatch import Watch, logs
 from syncwatch.core.states import Verification
 from syncwatch.relay import Relay
 from syncwatch.relay.ledger import Closed
+from tests.integration import test_relayfile_sidecar as relayfile
 from tests.integration.sidecar import WATCHER, configuration, holds
 from tests.loops import on_both_loops
 
@@ -202,3 +203,26 @@ async def test_it_resumes_where_the_last_one_stopped(tmp_path: Path) -> None:
             await again.watch.synced()
             await again.caught_up()
             assert (6, 6) == (again.watch.get_health_status().missed, again.watch.get_health_status().recovered)
+
+
+@on_both_loops()
+async def test_a_polling_fallback_is_never_silent(tmp_path: Path) -> None:
+    """The WebSocket alone is refused while the feed is fine: polling is told at once, whatever the damping, and closes the gate; its end is told as well."""
+    async with relayfile.rig(tmp_path) as it:
+        (block,) = it.config["connections"]
+        watch, told = Watch({"connections": [block], "health": {"degraded_after": "1h", "recovered_after": "200ms"}}), list[Any]()
+        watch.on_degraded(lambda name, reasons: told.append(("degraded", name, reasons)))
+        watch.on_recovered(lambda name: told.append(("recovered", name)))
+        async with watch:
+            await watch.synced()
+            with it.relay.faults.outage("refuse", protocol="relayfile", times=None):
+                await holds(lambda: watch.get_health_status().state == "polling")
+                status = watch.get_health_status()
+                assert (True, False) == (status.degraded, status.may_read)
+                assert "polling" in [one.reason for one in status.reasons]
+                await holds(lambda: told)
+                it.write(3)
+                await holds(lambda: watch.get_health_status().cursor == it.newest)
+            await holds(lambda: watch.get_health_status().state == "open" and len(told) > 1)
+            assert [("degraded", "files", ["polling"]), ("recovered", "files")] == told
+            assert (0, True) == (watch.get_health_status().missed, watch.get_health_status().may_read)
