@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncwatch.core.canary import Canary
-from syncwatch.core.effects import Answer, Handshake, Refused
+from syncwatch.core.effects import Answer, Handshake, Notice, Notify, Refused
 from syncwatch.core.session import Session, SessionSettings
 from syncwatch.core.states import EDGES, AttemptFailure, Disconnect, State
 from syncwatch.core.window import Window
@@ -32,6 +32,8 @@ class Storm(Host):
         self.trouble = dice.choice([1.0, 0.1, 0.02])  # some storms are mostly calm, and come to open
         self.number = 0
         self.before: dict[str, int] = {}
+        self.looked_at = 0
+        self.missing_told = 0
 
     def check(self) -> None:
         """The host's invariants, and these."""
@@ -44,6 +46,11 @@ class Storm(Host):
         assert ledger.undecided >= 0
         events = ledger.live + sum(ledger.received.values()) + ledger.undecided + ledger.duplicates
         assert events == self.session._events
+        for effect in self.effects[self.looked_at :]:
+            if isinstance(effect, Notify) and effect.notice is Notice.GAP:
+                self.missing_told += cast("int", effect.fields["missing"])
+        self.looked_at = len(self.effects)
+        assert self.missing_told <= ledger.missed, "each missed number is told once at most"
 
     def word(self) -> Said:
         """Mostly the next event, sometimes nonsense."""
