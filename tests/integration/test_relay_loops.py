@@ -41,7 +41,9 @@ async def test_a_reset_is_a_reset_on_both_loops() -> None:
         w.relay.reset("alice")
         with pytest.raises(ConnectionResetError):
             await reader.read()
-        writer.transport.abort()
+        writer.close()
+        with pytest.raises(ConnectionResetError):
+            await writer.wait_closed()
         assert ["reset"] == [fact.how for fact in w.relay.ledger.of(Closed)]
 
 
