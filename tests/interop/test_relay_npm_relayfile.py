@@ -88,6 +88,29 @@ async def test_a_healthy_run() -> None:
         assert [("", True)] == [(fact.cursor, fact.from_now) for fact in relay.ledger.of(Dialled)]
 
 
+async def test_envelopes_of_a_hosted_stream_become_updates() -> None:
+    """Both forms are `file.updated` to the application, and their ids are cursors."""
+    async with Relay.start() as relay:
+        async with watcher(relay.url, relay.files.token(WORKSPACE)) as client:
+            await client.until_type("open")
+            relay.files.push(WORKSPACE, "relayfile.changed", "/a/1", content_hash="d1", provider="a")
+            relay.files.push(WORKSPACE, "relayfile.changed.summary", "/a/2")
+            relay.files.push(WORKSPACE, "sync.error", provider="acme")
+            await client.until_type("event", 3)
+            assert [
+                ("evt_1", "file.updated", "/a/1", "d1"),
+                ("evt_2", "file.updated", "/a/2", ""),
+                ("evt_3", "sync.error", "/", ""),
+            ] == [
+                tuple(line["event"][name] for name in ("eventId", "type", "path", "revision"))
+                for line in client.said
+                if line["type"] == "event"
+            ]
+            relay.drop(WORKSPACE)
+            await client.until_type("open", 2)
+        assert "evt_3" == relay.ledger.of(Dialled)[1].cursor
+
+
 async def test_a_socket_that_dies_silently_is_found_by_its_pings() -> None:
     """`heartbeat-timeout` closes the socket without a `close` event; it reconnects with its cursor and misses nothing."""
     async with Relay.start() as relay:

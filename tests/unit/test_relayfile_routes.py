@@ -65,6 +65,20 @@ def test_what_a_client_says(data: str | bytes, kind: str | None) -> None:
     assert kind == understood(data)
 
 
+def test_hosted_streams_tell_of_changes_in_envelopes() -> None:
+    """The long form says when it occurred, the summary has a `ts`."""
+    log = Log()
+    long = log.append("w", "relayfile.changed", "/a/b", 0.0, content_hash="d", provider="a")
+    short = log.append("w", "relayfile.changed.summary", "/a/b", 0.0)
+    assert (
+        b'{"type":"relayfile.changed","id":"evt_1","occurredAt":"1970-01-01T00:00:00Z","digest":"d",'
+        b'"resource":{"path":"/a/b","provider":"a"}}\n'
+    ) == event(long, None)
+    assert (
+        b'{"type":"relayfile.changed.summary","id":"evt_2","ts":"1970-01-01T00:00:00Z","resource":{"path":"/a/b"}}\n'
+    ) == event(short, None)
+
+
 def test_only_the_current_revision_travels_with_its_content() -> None:
     """And only up to 1 MiB."""
     entry = Log().append("w", "file.updated", "/a", 0.0, revision="rev_2")

@@ -31,6 +31,22 @@ class _Told(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     timestamp: str = ""
 
 
+class _Resource(msgspec.Struct, frozen=True, omit_defaults=True):
+    path: str = ""
+    provider: str = ""
+
+
+class _Envelope(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """How hosted streams tell of a change, where they do not tell of a file's event."""
+
+    type: str
+    id: str
+    occurred_at: str = ""
+    ts: str = ""
+    digest: str = ""
+    resource: _Resource = _Resource()
+
+
 class _Asked(msgspec.Struct):
     """A client's frame."""
 
@@ -39,6 +55,8 @@ class _Asked(msgspec.Struct):
 
 def event(entry: Entry, file: File | None) -> bytes:
     """An event; `file` is what its path holds now, so that a superseded revision travels without content."""
+    if entry.kind in ("relayfile.changed", "relayfile.changed.summary"):
+        return _line(_envelope(entry))
     content_type = content = encoding = ""
     inline = entry.padding > 0
     if inline:
@@ -74,7 +92,20 @@ def pong(timestamp: str) -> bytes:
     return _line(_Told(type="pong", timestamp=timestamp))
 
 
-def _line(told: _Told) -> bytes:
+def _envelope(entry: Entry) -> _Envelope:
+    """The long form says when it occurred, the summary has a `ts`."""
+    long = entry.kind == "relayfile.changed"
+    return _Envelope(
+        entry.kind,
+        entry.id,
+        occurred_at=entry.timestamp if long else "",
+        ts="" if long else entry.timestamp,
+        digest=entry.content_hash,
+        resource=_Resource(entry.path, entry.provider),
+    )
+
+
+def _line(told: _Told | _Envelope) -> bytes:
     return msgspec.json.encode(told) + b"\n"
 
 

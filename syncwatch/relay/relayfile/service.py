@@ -172,7 +172,10 @@ class Files:
         return self._operation(tree, path, revision, "file_delete", who, correlation_id)
 
     def push(self, workspace: str, kind: str, path: str = "/", **fields: Any) -> Entry:
-        """Publish an event of any kind, such as `sync.error`; `fields` are those of `log.Log.append`."""
+        """Publish an event of any kind, such as `sync.error`; `fields` are those of `log.Log.append`.
+
+        `relayfile.changed` and `relayfile.changed.summary` travel in a hosted stream's envelope.
+        """
         fields.setdefault("origin", "system" if kind.startswith("writeback.") else "provider_sync")
         return self._publish(workspace, kind, path, self.clock.server_s(), **fields)
 
