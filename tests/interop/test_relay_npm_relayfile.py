@@ -170,7 +170,7 @@ async def test_sigterm_and_return(tmp_path: Path, durable: bool) -> None:
     )
     async with relay_process(0, *arguments) as (process, url):
         port = int(url.rpartition(":")[2])
-        client_of = watcher(url, "sesame", reconnect={"enabled": True, "minDelayMs": 1500})
+        client_of = watcher(url, "sesame", reconnect={"enabled": True, "minDelayMs": 500, "maxDelayMs": 1000})
         async with client_of as client:
             await client.until_type("open")
             for path in ("/a", "/b"):
@@ -179,7 +179,9 @@ async def test_sigterm_and_return(tmp_path: Path, durable: bool) -> None:
             process.terminate()
             await process.wait()
             await client.until_type("close")
-            async with relay_process(port, *arguments) as (_, again):
+            # Nobody is let in at first, so that the client cannot be there before the event that it is to miss.
+            (tmp_path / "shut").write_text("steps: [{at_s: 0, for_s: 1, fault: refuse, protocol: relayfile}]")
+            async with relay_process(port, *arguments, "--script", tmp_path / "shut") as (_, again):
                 assert url == again
                 await write(url, "/missed")
                 await client.until_type("open", 2)
