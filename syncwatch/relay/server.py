@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
@@ -129,9 +129,12 @@ class Relay(InProcess):
         """Where a client with this token connects."""
         return f"{self.url.replace('http', 'ws', 1)}/v1/ws?token={token}&origin_client=test&origin_version=0"
 
-    def files_ws_url(self, workspace: str, token: str, **query: str) -> str:
-        """Where a Relayfile client connects; `query` may have `cursor` and `from`."""
-        told = urlencode({"token": token} | query)
+    def files_ws_url(
+        self, workspace: str, token: str, *, cursor: str = "", from_now: bool = False, paths: Iterable[str] = ()
+    ) -> str:
+        """Where a Relayfile client connects, with what it asks for."""
+        asked = [("token", token), ("cursor", cursor), ("from", "now" if from_now else "")]
+        told = urlencode([*((name, text) for name, text in asked if text), *(("path", path) for path in paths)])
         return f"{self.url.replace('http', 'ws', 1)}/v1/workspaces/{quote(workspace)}/fs/ws?{told}"
 
     def summary(self) -> dict[str, Any]:

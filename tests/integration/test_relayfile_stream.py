@@ -108,6 +108,18 @@ async def test_without_a_cursor_the_last_hundred_come(w: FileWorld) -> None:
         assert [150] == numbers(await stream.take(1))
 
 
+async def test_the_relay_says_where_to_connect(w: FileWorld) -> None:
+    """With everything that a client may ask for."""
+    for _ in range(2):
+        w.write(1)
+        w.files.write(WORKSPACE, "/b c/x", "")
+    url = w.relay.files_ws_url(WORKSPACE, w.token, cursor="evt_1", from_now=True, paths=["/b c/*"])
+    async with w.session.ws_connect(url) as socket:
+        assert "evt_2" == (await socket.receive_json())["eventId"]
+    dialled = w.relay.ledger.of(Dialled)[0]
+    assert ("evt_1", True, ("/b c/*",)) == (dialled.cursor, dialled.from_now, dialled.filters)
+
+
 async def test_filters_apply_to_catch_up_and_live(w: FileWorld) -> None:
     """Repeated `path`, with or without the slash."""
     for path in ("/a/1", "/b/1", "/b/c/1", "/d"):

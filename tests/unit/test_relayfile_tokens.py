@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
 from syncwatch.relay.relayfile import keys, tokens
 from syncwatch.relay.relayfile.tokens import Refusal, encoded, read, sign
@@ -92,3 +94,6 @@ def test_the_key_set_describes_the_key() -> None:
     assert ("AQAB", "RS256", keys.KID) == (told["e"], told["alg"], told["kid"])
     assert 342 == len(told["n"])
     assert keys.public_key("other") is None
+    numbers = [int.from_bytes(base64.urlsafe_b64decode(told[name] + "==")) for name in ("e", "n")]
+    published = RSAPublicNumbers(*numbers).public_key()
+    assert "w1" == read(token(), {keys.KID: published}.get, NOW_S).workspace
