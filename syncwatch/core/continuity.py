@@ -77,6 +77,7 @@ class Continuity(Ledger):
         # a chain of rounds
         self._chain_at_s = 0.0
         self._chain_after = 0
+        self._chain_full = False  # the full resync that a new epoch owes
         self._chain_open = False
         self._chain_gap = False
         self._chain_missed = 0
@@ -154,7 +155,7 @@ class Continuity(Ledger):
                 self._confirm_overtaken(now, grace_s=-math.inf)
             after, since_s = self._where_to_ask(full), None if self._ask_without_rows else self._since_s()
             self._ask_after, self._ask_without_rows = None, False
-            self._chain_at_s, self._chain_after = now, after
+            self._chain_at_s, self._chain_after, self._chain_full = now, after, full
             self._chain_open, self._chain_gap, self._page_stuck = True, False, False
             self._chain_missed = self._chain_recovered = self._chain_replayed = 0
             self._chain_epoch = self.epoch
@@ -592,7 +593,7 @@ class Continuity(Ledger):
             self._close_window(window, *window.unacknowledged_burst())
         elif not self._chain_open:
             return None
-        if self._chain_after == -1:
+        if self._chain_full:
             self.needs_full = True  # the question of the reset is still open
         self._forget_suspects()
         return self._end_chain(now, None, Verdict.UNVERIFIABLE, 0, 0, needed_help=True)
@@ -713,7 +714,7 @@ class Continuity(Ledger):
     @property
     def owed(self) -> Owed | None:
         """What is left to settle of earlier epochs; None when no full resync is owed or under way."""
-        if self.needs_full or (self._chain_open and self._chain_after == -1):
+        if self.needs_full or (self._chain_open and self._chain_full):
             return Owed(self._old_missing, self._old_since_s)
         return None
 

@@ -156,6 +156,16 @@ def test_restart_that_overtook_the_cursor() -> None:
     assert 26 == ledger.continuity.cursor
 
 
+def test_a_request_from_the_very_beginning_owes_nothing() -> None:
+    """Behind cursor 0 every request asks after -1; only the one that a new epoch owes is owed again when it is not answered."""
+    ledger = Ledger().feed("1 2 3 X R(2) A(2,0,0,no) R(-1)")
+    owed = ledger.continuity.owed
+    assert owed is not None
+    owed = ledger.feed("A(-1,0,0,gap) 7 +2s R(-1) X").continuity.owed
+    assert owed is None
+    assert (6, 0, 0, 0, 6) == ledger.numbers()
+
+
 def test_a_million_number_jump_costs_bytes() -> None:
     """Only what an acknowledgement confirms is missed; the range costs one pair."""
     ledger = Ledger().feed("1 2 3 2000000")
