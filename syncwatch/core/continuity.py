@@ -24,13 +24,6 @@ NEIGHBOURS_S = 1.0  # stamps of neighbours may be apart by the time between an i
 SINCE_BIAS_S = 2.0  # one second defeats whole-second rows with a strict comparison, one more covers insert-after-id
 
 
-class Owed(msgspec.Struct, frozen=True):
-    """What a full resync has yet to settle: confirmed holes of epochs that ended, and the server time to replay the database from."""
-
-    missing: int
-    since_s: float | None
-
-
 class Overtaken(msgspec.Struct):
     """A hole that was jumped over and is not yet confirmed. Filled numbers are found by comparing with what was seen."""
 
@@ -66,8 +59,8 @@ class Continuity(Ledger):
         self._ask_after: int | None = None  # the next request asks behind a number that can never be read
         self._ask_without_rows = False
         self.last_of_round: int | None = None  # the last number of a round that was cut
-        self._old_since_s: float | None = None
         self._floor_time_s: float | None = None
+        self._floor_number = 0  # whose time that is
         # holes
         self._overtaken: deque[Overtaken] = deque()
         self.confirmed = Ranges()
@@ -178,17 +171,19 @@ class Continuity(Ledger):
         return position if position == self._no_overlap_at else position - 1
 
     def _since_s(self) -> float | None:
-        if self._old_since_s is not None:
-            return math.floor(self._old_since_s) - SINCE_BIAS_S
-        self._keep_time()
-        return None if self._floor_time_s is None else math.floor(self._floor_time_s) - SINCE_BIAS_S
+        known_s = self.known_time_s()
+        return None if known_s is None else math.floor(known_s) - SINCE_BIAS_S
 
-    def _keep_time(self) -> None:
-        """Note the server time of the last contiguous event. Older is safe, none is not: it stands until a later one tells the time."""
+    def known_time_s(self) -> float | None:
+        """Server time of the last event up to our position; until a new epoch is settled, of the old one's. Older is safe, none is not: where none is
+        known the one before stands.
+        """
         position = self.position
-        known = None if position is None else self.numbers.time_at_or_below(position)
-        if known is not None:
-            self._floor_time_s = known
+        if position is not None and (self.owed is None or self._floor_time_s is None):
+            known = self.numbers.newest_time(self._floor_number, position)
+            if known is not None:
+                self._floor_number, self._floor_time_s = known
+        return self._floor_time_s
 
     def _lanes_before(self) -> dict[str, tuple[int, int]]:
         lanes: dict[str, tuple[int, int]] = {}
@@ -266,10 +261,10 @@ class Continuity(Ledger):
         if known is not None:
             return known.key != event.key
         if number <= cursor:
-            newest_s = self.numbers.newest_time(self.attempt)
-            if newest_s is None or event.time_s is None:
+            newest = self.numbers.newest_time(number, not_on=self.attempt)
+            if newest is None or event.time_s is None:
                 return False
-            return event.time_s > newest_s + NEIGHBOURS_S and not self.identities.knows(event)
+            return event.time_s > newest[1] + NEIGHBOURS_S and not self.identities.knows(event)
         if event.lane is not None and event.lane_number is not None:
             before = self._lanes.get(event.lane)
             return before is not None and number > before[0] and event.lane_number <= before[1]
@@ -351,7 +346,8 @@ class Continuity(Ledger):
         while self._overtaken and self._overtaken[0].high <= (self.cursor or 0):
             self._overtaken.popleft()  # healed or given up long ago; while nothing may be confirmed nobody else looks
         self._overtaken.append(Overtaken(low, high, now))
-        self._keep_time()  # a hole may outlive the number memory
+        if not self.above:
+            self.known_time_s()  # a hole may outlive the number memory
         self.urgent = True
         if self.window is None and self.proven and not self.needs_full:
             self.gaps[GapCause.LIVE] += 1
@@ -450,9 +446,7 @@ class Continuity(Ledger):
 
     def _new_epoch(self, proof: int | None = None) -> None:
         """The server's counter restarted: keep only what this connection brought, ask for everything. `proof`: the number that showed it."""
-        if self._old_since_s is None:
-            self._keep_time()
-            self._old_since_s = self._floor_time_s
+        self.known_time_s()
         self.epoch += 1
         self.resets += 1
         self._old_missing += self.confirmed.total
@@ -469,7 +463,7 @@ class Continuity(Ledger):
         self._remember_parked(here)
         self.cursor, self.above = 0, here
         self.top = self.seen_top = here.high if here else 0
-        self._inherited_top = 0
+        self._inherited_top = self._floor_number = 0
         self._no_overlap_at = None
         self.proven = True
         self.needs_full = self.urgent = True
@@ -565,7 +559,6 @@ class Continuity(Ledger):
         self._chain_missed += self.missed - missed_before
         holes_left = self.cursor < ack.current
         needed_help = self._chain_missed > 0 or self._chain_recovered > 0 or lost + unaccounted > 0 or holes_left
-        self._old_since_s = None
         self._unnumbered_firsts = 0
         verdict = Verdict.VERIFIED
         if short or overlap_from_ring or (not self._chain_gap and (holes_left or lost + unaccounted)):
@@ -712,11 +705,9 @@ class Continuity(Ledger):
         return self.window is not None and len(self.window.frames) > MAX_FRAMES
 
     @property
-    def owed(self) -> Owed | None:
-        """What is left to settle of earlier epochs; None when no full resync is owed or under way."""
-        if self.needs_full or (self._chain_open and self._chain_full):
-            return Owed(self._old_missing, self._old_since_s)
-        return None
+    def owed(self) -> int | None:
+        """How many confirmed holes of epochs that ended are to be settled; None when no full resync is owed or under way."""
+        return self._old_missing if self.needs_full or (self._chain_open and self._chain_full) else None
 
     def restore(
         self,
@@ -725,12 +716,14 @@ class Continuity(Ledger):
         cursor: int,
         seen_above: tuple[tuple[int, int], ...],
         confirmed: tuple[tuple[int, int], ...],
-        owed: Owed | None = None,
+        owed: int | None = None,
         anchor: int | None = None,
+        known_time_s: float | None = None,
     ) -> None:
         """Start where an earlier process stopped; its confirmed holes are missed in this process too."""
         if owed is not None:
-            self.needs_full, self._old_missing, self._old_since_s = True, owed.missing, owed.since_s
+            self.needs_full, self._old_missing = True, owed
+        self._floor_time_s = known_time_s
         self.epoch, self.epoch_told, self.cursor = epoch, epoch, cursor
         self._anchor = cursor if anchor is None else anchor
         self.above, self.confirmed = Ranges(seen_above), Ranges(confirmed)

@@ -6,6 +6,7 @@ peer says that it is a replay, because two live events may well be alike.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
@@ -131,19 +132,14 @@ class Numbers:
             if event is not None:
                 yield number, event
 
-    def time_at_or_below(self, number: int) -> float | None:
-        """Server time of the highest known event at or below `number` that has one."""
-        for candidate in range(number, max(number - NUMBERS, 0), -1):
-            event = self.get(candidate)
-            if event is not None and event.time_s is not None:
-                return event.time_s
-        return None
-
-    def newest_time(self, attempt: int) -> float | None:
-        """Server time of the highest known number that has one and came on another attempt than `attempt`."""
-        entries = zip(self._numbers, self._attempts, range(NUMBERS), strict=True)
-        for _, index in sorted(((number, index) for number, came, index in entries if came != attempt), reverse=True):
+    def newest_time(self, above: int, up_to: float = math.inf, not_on: int | None = None) -> tuple[int, float] | None:
+        """The highest known number above `above` and `up_to` that one whose event has a server time, and that time. What came on the attempt
+        `not_on` is passed over.
+        """
+        entries = enumerate(zip(self._numbers, self._attempts, strict=True))
+        within = [index for index, (number, attempt) in entries if above < number <= up_to and attempt != not_on]
+        for index in sorted(within, key=self._numbers.__getitem__, reverse=True):
             event = self._events[index]
             if event is not None and event.time_s is not None:
-                return event.time_s
+                return self._numbers[index], event.time_s
         return None

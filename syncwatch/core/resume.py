@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from syncwatch.core.continuity import Continuity, Owed
+from syncwatch.core.continuity import Continuity
 from syncwatch.core.identity import Remembered
 from syncwatch.core.wire import MAX_NUMBER
 
@@ -55,8 +55,10 @@ class ResumePoint(msgspec.Struct, frozen=True):
     keys: tuple[str | tuple[int, str], ...] = ()
     hashes: tuple[str, ...] = ()
     anchor: int | None = None  # the cursor when its epoch was last proven; None: the cursor
-    owed: Owed | None = None  # a reset was found and its full resync is not settled
+    owed: int | None = None  # a reset was found and its full resync is not settled: so many holes of the old epoch are confirmed
+    known_time_s: float | None = None  # server time of the last event up to the anchor, or of the old epoch's
     feed: FeedPoint | None = None  # where the protocol has a feed
+
 
     def plausible(self) -> bool:
         """Whether it can be a ledger's position at all: a file may be well-formed and make no sense."""
@@ -64,7 +66,7 @@ class ResumePoint(msgspec.Struct, frozen=True):
         ranges = sorted([*self.seen_above, *self.confirmed])
         ends = [cursor, *(high for _, high in ranges)]
         apart = all(end < low <= high <= MAX_NUMBER for end, (low, high) in zip(ends, ranges, strict=False))
-        counts = (self.epoch - 1, cursor, *msgspec.structs.astuple(self.totals)[1:], 0 if self.owed is None else self.owed.missing)
+        counts = (self.epoch - 1, cursor, *msgspec.structs.astuple(self.totals)[1:], self.owed or 0)
         anchored = self.anchor is None or 0 <= self.anchor <= cursor
         read = self.feed is None or self.feed.plausible()
         return apart and anchored and read and min(counts) >= 0 and cursor <= MAX_NUMBER
@@ -99,6 +101,7 @@ def capture(ledger: Continuity, wall_s: float, upstream: str, totals: Totals) ->
         hashes=tuple(hashes),
         anchor=anchor,
         owed=ledger.owed,
+        known_time_s=ledger.known_time_s(),
     )
 
 
@@ -109,4 +112,4 @@ def restore(ledger: Continuity, point: ResumePoint, now: float) -> None:
     ledger.restore_identities(point.keys, point.hashes)
     for event in point.known:
         ledger.numbers.put(event.number, event, attempt=0)
-    ledger.restore(now, point.epoch, point.cursor, point.seen_above, point.confirmed, point.owed, point.anchor)
+    ledger.restore(now, point.epoch, point.cursor, point.seen_above, point.confirmed, point.owed, point.anchor, point.known_time_s)

@@ -34,8 +34,6 @@ class Manners:
         self._spoke: list[float] = []  # when numbers came by themselves since then
         self._unanswered = 0  # replays in a row that timed out
         self._must_ask: float | None = None
-        self._last_s: float | None = None  # server time of the last contiguous event that has one
-        self._orderly = True  # those times never went backwards
 
     def opened(self, at: float) -> None:
         """A connection."""
@@ -74,20 +72,9 @@ class Manners:
         """The round that just ended brought, or missed, what should have come by itself."""
         self._helped, self._spoke = True, []
 
-    def contiguous(self, time_s: float | None) -> None:
-        """The server time of the newest contiguous event."""
-        if time_s is not None:
-            self._orderly &= self._last_s is None or time_s >= self._last_s
-            self._last_s = time_s
-
-    def new_epoch_settled(self, times: list[float]) -> None:
-        """From now on the new epoch's contiguous events count; these are their times, in the order of their numbers."""
-        if times:
-            self._last_s, self._orderly = times[-1], times == sorted(times)
-
-    def asked(self, fact: Requested, expected: float, obliged: bool, page: bool, held_back: bool) -> None:
-        """A request. `obliged`: a page, an owed full resync, a confirmed hole or an implausible number asks for it. `held_back`: it asks from below
-        the cursor, which an unproven connection moved, so that its `since` is older too.
+    def asked(self, fact: Requested, expected: float, known_s: float | None, obliged: bool, page: bool) -> None:
+        """A request. `known_s`: the server time that `since` begins with. `obliged`: a page, an owed full resync, a confirmed hole or an implausible
+        number asks for it.
         """
         at = fact.at
         if fact.after != expected:
@@ -96,7 +83,7 @@ class Manners:
         if not (first or obliged or self._is_due(at)):
             self.complaints.append(f"{at:.3f}: a request without cause, {at - self._ends[-1]:.3f} s after the last round")
         if not page:
-            self._judge_since(fact, held_back)
+            self._judge_since(fact, known_s)
 
     def _is_due(self, at: float) -> bool:
         """A tip check in its time, within the grace of the last one (behind), or when a stream that needed help speaks again by itself."""
@@ -104,12 +91,8 @@ class Manners:
             return True
         return any(abs(at - end - pause_s) < SAME_S for end in self._ends for pause_s in self._pauses_s)
 
-    def _judge_since(self, fact: Requested, held_back: bool) -> None:
-        """`since`: the server's time of the last contiguous event, floored, less two seconds; the smaller where its clock stepped back (§7)."""
-        if self._last_s is None:
-            return
-        since_s = since_of(fact)
-        asked = -math.inf if since_s is None else since_s
-        expected = math.floor(self._last_s) - SINCE_BIAS_S
-        if since_s is None or asked > expected or (self._orderly and not held_back and asked < expected):
-            self.complaints.append(f"{fact.at:.3f}: since {since_s}, spec §7 says {expected}")
+    def _judge_since(self, fact: Requested, known_s: float | None) -> None:
+        """`since`: the known time, floored, less two seconds (§7)."""
+        expected = None if known_s is None else math.floor(known_s) - SINCE_BIAS_S
+        if since_of(fact) != expected:
+            self.complaints.append(f"{fact.at:.3f}: since {since_of(fact)}, spec §7 says {expected}")

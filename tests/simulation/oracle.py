@@ -115,6 +115,7 @@ class Judge:
         self._earlier_life, self._earlier_lane = self._life, self._lane  # as earlier connections left them
         self._truth: int | None = None  # the server's life that our numbers belong to, as fact
         self._times: dict[int, float | None] = {}
+        self._time: float | None = None  # the last that was known at or below our position
         self._known: set[object] = set()
         self._unnumbered = 0
         self._chain: Chain | None = None
@@ -125,8 +126,8 @@ class Judge:
     def successor(cls, saved: Judge, now: float) -> Judge:
         """The fold of the next process, which knows what `saved` had when the state file was written, and no more.
 
-        That is: the cursor, identity and time of its event and of the one before, the numbers seen above it, the confirmed holes (missed in this process
-        too), whether a full resync is owed, and the newest identities. Counters start at 0.
+        That is: the cursor, identity and time of its event and of the one before, the time that `since` begins with, the numbers seen above it, the
+        confirmed holes (missed in this process too), whether a full resync is owed, and the newest identities. Counters start at 0.
         """
         result = cls(saved.rules)
         if saved.cursor is None:
@@ -146,10 +147,7 @@ class Judge:
         result._truth, result._life, result._lane = saved._truth, saved._life, (0, 0)
         missing = len(saved._confirmed) + saved._old_confirmed
         result.counters.missed = result.counters.missing = missing
-        for number in known:
-            result.manners.contiguous(saved._times[number])
-        if saved._owed:
-            result.manners = saved.manners
+        result._time = saved._since_time()
         return result
 
     # -- facts -------------------------------------------------------------------------------------------------------
@@ -237,7 +235,8 @@ class Judge:
         expected: float = TIP_ONLY if self.cursor is None else -1 if self._owed else self._position() - 1
         if page is not None:
             expected = page.after
-        self.manners.asked(fact, expected, bool(page or self._owed or self._confirmed or self._parked), page is not None, self._owed or self._position() < (self.cursor or 0))
+        obliged = bool(page or self._owed or self._confirmed or self._parked)
+        self.manners.asked(fact, expected, self._since_time(), obliged, page is not None)
         if page is None:
             if self._proven:
                 self._confirm_all()
@@ -259,6 +258,15 @@ class Judge:
         if self.cursor is None:
             return 0
         return self.cursor if self._proven or self._anchor is None else self._anchor
+
+    def _since_time(self) -> float | None:
+        """The server time of the highest event at or below our position that has one, be it late; until a new epoch is settled the old one's. Where
+        none is known the last one stands: older is safe, none is not.
+        """
+        known = [(number, time_s) for number, time_s in self._times.items() if time_s is not None and number <= self._position()]
+        if known and not (self._owed and self._time is not None):
+            self._time = max(known)[1]
+        return self._time
 
     # -- frames ------------------------------------------------------------------------------------------------------
 
@@ -324,7 +332,6 @@ class Judge:
         if self.cursor is None:
             self.cursor = self._baseline = self._top = number
             self._truth = frame.epoch
-            self.manners.contiguous(frame.time_s)
             self._see(number, frame)
             return
         if before is not None:
@@ -332,6 +339,7 @@ class Judge:
                 if self.round is not None and number == self.round.cursor and number not in self._mine:
                     self._proven = True  # the overlap matched what an earlier connection brought
                 self._of[number] = frame.identity
+                self._times[number] = frame.time_s
                 self._mine[number] = frame
                 return
             self._new_epoch(number, frame)
@@ -406,14 +414,13 @@ class Judge:
         assert self.cursor is not None
         while self.cursor + 1 in self._of or self.cursor + 1 in self.given_up:
             self.cursor += 1
-            if not self._owed:  # while a full resync is owed, the old epoch's last time stands
-                self.manners.contiguous(self._times.get(self.cursor))
 
     # -- epochs ------------------------------------------------------------------------------------------------------
 
     def _new_epoch(self, number: int | None, frame: Frame | None) -> None:
         """Rule 5: cursor 0, only this connection's numbers are kept, a full resync is owed; accounted from 1."""
         self.counters.resets += 1
+        self._since_time()
         self._old_confirmed += len(self._confirmed)
         self._confirmed = set()
         self._holes = {}
@@ -614,8 +621,6 @@ class Judge:
             given += 1
         if round_.full:
             self._owed = False
-            times = [time_s for n, time_s in sorted(self._times.items()) if time_s is not None and n <= self.cursor]
-            self.manners.new_epoch_settled(times)
         counters.missing -= self._old_confirmed
         given += self._old_confirmed
         self._old_confirmed = 0

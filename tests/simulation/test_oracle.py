@@ -291,7 +291,7 @@ def test_a_wrong_request_is_a_complaint(after: int) -> None:
 
 
 @pytest.mark.parametrize(("since", "complaints"), [("1970-01-01T00:16:41Z", 0), ("1970-01-01T00:16:42Z", 1), ("1970-01-01T00:16:40Z", 1), (None, 1)])
-def test_since_is_the_last_contiguous_second_less_two(since: str | None, complaints: int) -> None:
+def test_since_is_the_last_known_second_less_two(since: str | None, complaints: int) -> None:
     """Event 3 has server time 1003: 1001 it is, and never nothing at all."""
     script = Script().frames("1-3").drop()
     script.facts.append(Requested(script.now, script.connection, 2, since))

@@ -156,6 +156,17 @@ def test_restart_that_overtook_the_cursor() -> None:
     assert 26 == ledger.continuity.cursor
 
 
+def fresh(number: int, lane_number: int | None = None, time_s: float | None = None) -> Event:
+    """An event of another life of the server."""
+    return Event(f"n{number}", True, number, time_s, lane=None if lane_number is None else "general", lane_number=lane_number)
+
+
+def test_a_given_up_number_that_comes_last_of_all_is_late() -> None:
+    """Its time is later than every known one's, and so is its number: that proves no restart."""
+    ledger = Ledger().feed("1 2 3 X R(2) A(2,20,18,gap) +2s X R(19) 22 20")
+    assert (0, 1) == (ledger.continuity.resets, ledger.continuity.late)
+
+
 def test_a_request_from_the_very_beginning_owes_nothing() -> None:
     """Behind cursor 0 every request asks after -1; only the one that a new epoch owes is owed again when it is not answered."""
     ledger = Ledger().feed("1 2 3 X R(2) A(2,0,0,no) R(-1)")
@@ -164,6 +175,37 @@ def test_a_request_from_the_very_beginning_owes_nothing() -> None:
     owed = ledger.feed("A(-1,0,0,gap) 7 +2s R(-1) X").continuity.owed
     assert owed is None
     assert (6, 0, 0, 0, 6) == ledger.numbers()
+
+
+class TestSince:
+    """The server time of the highest event up to the position that has one, floored, less two seconds."""
+
+    def asked(self, ledger: Ledger) -> float | None:
+        """What the next request asks for."""
+        return ledger.continuity.request(ledger.now)[1]
+
+    def test_a_late_arrival_is_as_good_as_any(self) -> None:
+        """3 to 20 were given up; 15 came all the same, and rows from its time on are enough."""
+        ledger = Ledger().feed("1 2 3 X R(2) A(2,20,18,gap) +2s 15")
+        assert 1013.0 == self.asked(ledger)
+
+    def test_the_time_outlives_the_number_memory(self) -> None:
+        """Cursor 3 and a hole; 5123 takes the place of 3 in memory and leaves 2 in its own, whose time is older."""
+        ledger = Ledger().feed("1 2 3 5000..5121 5123")
+        assert 1001.0 == self.asked(ledger)
+
+    def test_the_old_epochs_time_stands_until_the_new_one_is_settled(self) -> None:
+        """The resync of the first restart was never answered when the second one came; what came between is settled by neither."""
+        ledger = Ledger().feed("1..41 X R(40)")
+        continuity = ledger.continuity
+        for number in range(1, 6):
+            continuity.event(0.0, fresh(number, time_s=5000.0 + number))
+        ledger.feed("X")
+        continuity.event(0.0, fresh(9, time_s=5009.0))
+        continuity.event(0.0, Event("third", True, 5, 6000.0))
+        assert (2, 1039.0) == (continuity.resets, self.asked(ledger))
+        ledger.feed("A(-1,0,0,gap)")
+        assert 1039.0 == self.asked(ledger)
 
 
 def test_a_million_number_jump_costs_bytes() -> None:

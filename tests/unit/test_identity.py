@@ -160,17 +160,20 @@ class TestNumbers:
         assert (None, None) == (table.get(2), table.attempt_of(2))
 
     def test_time_of_the_highest_known_event_that_has_one(self) -> None:
-        """Events without a server time are passed over; numbers above do not count."""
+        """Events without a server time are passed over; numbers out of bounds and another attempt's do not count."""
         table = Numbers()
         table.put(3, Event("a", True, 3, time_s=103.0), attempt=1)
         table.put(4, Remembered(4, "b", None), attempt=1)
-        table.put(9, Event("c", True, 9, time_s=109.0), attempt=1)
-        assert 103.0 == table.time_at_or_below(8)
-        assert 109.0 == table.time_at_or_below(9)
-        assert None is table.time_at_or_below(2)
+        table.put(9, Event("c", True, 9, time_s=109.0), attempt=2)
+        assert (3, 103.0) == table.newest_time(0, up_to=8)
+        assert (9, 109.0) == table.newest_time(0, up_to=9)
+        assert None is table.newest_time(0, up_to=2)
+        assert None is table.newest_time(3, up_to=8)
+        assert (9, 109.0) == table.newest_time(3, not_on=1)
+        assert (3, 103.0) == table.newest_time(2, not_on=2)
 
-    def test_looking_for_a_time_is_bounded(self) -> None:
-        """However large the number, only places that exist are looked at, and nothing stale is taken for it."""
+    def test_a_time_is_found_however_far_below(self) -> None:
+        """A cursor that jumped over many numbers still knows when the last event before them was."""
         table = Numbers()
         table.put(3, Event("a", True, 3, time_s=103.0), attempt=1)
-        assert None is table.time_at_or_below(2**53 - 1)
+        assert (3, 103.0) == table.newest_time(0, up_to=2**53 - 1)

@@ -40,6 +40,10 @@ class TestLedger:
         assert (6, 1005.0) == again.continuity.request(0.0)
         assert not again.continuity.proven
 
+    def test_the_time_is_kept_even_if_the_last_events_had_none(self) -> None:
+        """Without it the next process would ask for no rows at all."""
+        assert (5, 1002.0) == next_process(Ledger().feed("1..4 r5 r6").continuity).continuity.request(0.0)
+
     def test_the_overlap_proves_the_epoch_across_processes(self) -> None:
         """The event at the cursor was kept: the same is proof, another one is a reset."""
         again = next_process(Ledger().feed("1..7").continuity).feed("R(6) 7")
