@@ -16,7 +16,7 @@ from syncwatch.core.identity import NUMBERS, Numbers
 from syncwatch.core.ledger import Ledger, Settled
 from syncwatch.core.ranges import Ranges
 from syncwatch.core.states import Claim, GapCause, Origin, Verdict
-from syncwatch.core.window import FIRST, MAX_FRAMES, NEW, SHIFT, Window
+from syncwatch.core.window import BELOW, FIRST, MAX_FRAMES, NEW, SHIFT, Window
 from syncwatch.core.wire import MAX_NUMBER, Ack, Event
 
 MAX_RANGES = 1024
@@ -243,8 +243,10 @@ class Continuity(Ledger):
             if known is not None and known.key == event.key and self.numbers.attempt_of(number) != self.attempt:
                 window.overlap_seen = True
                 self.proven = True
-        new, _ = self._place(now, event, number)
+        new, behind = self._place(now, event, number)
         self._record(window, number, first, new)
+        if behind and not new:
+            window.frames[-1] |= BELOW
 
     def _record(self, window: Window, number: int, first: bool, new: bool) -> None:
         window.frames.append(number << SHIFT | (FIRST if first else 0) | (NEW if new else 0))
@@ -603,7 +605,7 @@ class Continuity(Ledger):
                 recovered += (frame & NEW) >> 1 if real else 0
             elif frame & FIRST:
                 self.live += 1
-                if frame & NEW and number < highest:
+                if frame & BELOW or (frame & NEW and number < highest):
                     self.out_of_order += 1
             if real and number > highest:
                 highest = number

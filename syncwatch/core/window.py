@@ -14,7 +14,8 @@ from syncwatch.core.wire import MAX_NUMBER, Ack, Event
 
 FIRST = 1  # first copy of its identity
 NEW = 2  # its number was neither seen nor known to be missing
-SHIFT = 2
+BELOW = 4  # its number lies below everything that is accounted
+SHIFT = 3
 MAX_FRAMES = 65_536  # a round that is longer than this is given up: memory stays bounded under a flood
 
 
@@ -27,7 +28,7 @@ class PageRows(msgspec.Struct):
 
 
 class Window:
-    """One open request. `frames` holds one int per numbered frame: number, and the flags FIRST and NEW."""
+    """One open request. `frames` holds one int per numbered frame: number, and the flags FIRST, NEW and BELOW."""
 
     __slots__ = (
         "ack",
@@ -93,7 +94,7 @@ class Window:
         seen: set[int] = set()
         for index, frame in enumerate(self.frames):
             number = frame >> SHIFT
-            self.frames[index] = (frame & ~NEW) | (0 if number in seen or number in self.before else NEW)
+            self.frames[index] = (frame & ~(NEW | BELOW)) | (0 if number in seen or number in self.before else NEW)
             seen.add(number)
 
     def burst(self, ack: Ack) -> tuple[int, int]:

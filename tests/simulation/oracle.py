@@ -251,6 +251,7 @@ class Judge:
             begun=fact.at,
             last_event=fact.at,
             before=frozenset(self._mine),
+            seen_top=max(self._of, default=0),
         )
 
     def _position(self) -> int:
@@ -455,16 +456,23 @@ class Judge:
     def _renote(self, round_: Round) -> None:
         """In the new epoch the numbers of this round are new unless the connection had them before the round."""
         seen = set(round_.before)
-        top = max(seen, default=0)
         for noted in round_.noted:
             number = noted.frame.number
             if number is None or number not in self._mine:
                 continue
             noted.new_number = number not in seen
-            noted.overtaken = noted.new_number and number < top
             noted.below = False
             seen.add(number)
-            top = max(top, number)
+        round_.seen_top = max(round_.before, default=0)
+
+    def _judge_order(self, round_: Round) -> None:
+        """What came after a higher number; at the round's end, because only then it is known which of the implausible numbers were real."""
+        top = round_.seen_top
+        for noted in round_.noted:
+            number = noted.frame.number
+            if number is not None and number in self._of:
+                noted.overtaken = number < top
+                top = max(top, number)
 
     # -- the end of a round ------------------------------------------------------------------------------------------
 
@@ -507,6 +515,7 @@ class Judge:
         round_.labels = decision.labels
         if decision.exemption is not None:
             self.exemptions[decision.exemption] += 1
+        self._judge_order(round_)
         last = 0
         for noted, label in zip(round_.noted, decision.labels, strict=True):
             self._decide(noted, label)

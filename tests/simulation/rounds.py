@@ -35,6 +35,7 @@ class Round(msgspec.Struct):
     begun: float
     last_event: float
     before: frozenset[int]  # this connection's numbers before the round
+    seen_top: int  # the highest number seen before the round
     noted: list[Noted] = []
     labels: list[Label] = []  # what was decided in the end
     early: AckFacts | None = None

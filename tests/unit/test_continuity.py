@@ -177,6 +177,18 @@ def test_a_request_from_the_very_beginning_owes_nothing() -> None:
     assert (6, 0, 0, 0, 6) == ledger.numbers()
 
 
+def test_out_of_order_is_judged_by_what_turned_out_real() -> None:
+    """Parked 502 came before 501, and an acknowledgement reached both."""
+    ledger = Ledger(Continuity(max_jump=10)).feed("1 2 3 R(2) 500 502 501 3 500 501 502 A(2,502,4,no)")
+    assert 1 == ledger.continuity.out_of_order
+
+
+def test_below_the_first_number_is_out_of_order_inside_a_round_too() -> None:
+    """Rule 8: the cursor began at 30; a lower unknown number is live, and nothing else."""
+    ledger = Ledger().feed("30 31 R(30) 29 31 A(30,31,1,no)")
+    assert (1, (0, 0, 0, 0, 0)) == (ledger.continuity.out_of_order, ledger.numbers())
+
+
 class TestSince:
     """The server time of the highest event up to the position that has one, floored, less two seconds."""
 
