@@ -52,7 +52,7 @@ class Continuity(Ledger):
         self._lanes: dict[str, tuple[int, int]] = {}
         self._suspects = Ranges()  # numbers too far above everything known: parked until an acknowledgement reaches them
         self._parked: dict[int, Event] = {}  # their events
-        self._inherited_top = 0  # the highest number that earlier connections brought
+        self._inherited_top = 0  # the highest number that earlier connections knew of
         self._anchor: int | None = None  # the cursor when its epoch was last proven
         self._no_overlap_at: int | None = None
         self._stepped_over: int | None = None
@@ -123,8 +123,9 @@ class Continuity(Ledger):
     def opened(self, attempt: int) -> None:
         """A new connection: until the overlap or an acknowledgement proves it, its epoch may be another."""
         self.attempt = attempt
-        self._inherited_top = self.seen_top
+        self._inherited_top = self.top
         self.proven = self.cursor is None
+        self._lanes = self._lanes_before()
 
     def closed(self, now: float) -> Settled | None:
         """The connection ended. Confirms holes only if its epoch was proven; ends an open round without acknowledgement."""
@@ -156,7 +157,6 @@ class Continuity(Ledger):
             self.needs_full = False
         before = self.numbers.of_attempt(self.attempt)
         self.window = Window(now, after, since_s, self.position, self.seen_top, before)
-        self._lanes = {} if self.proven else self._lanes_before()
         return after, since_s
 
     def _where_to_ask(self, full: bool) -> int:
@@ -210,7 +210,7 @@ class Continuity(Ledger):
             elif first:
                 self.live += 1
             return first
-        if number is not None and not self.proven and self._is_other_epoch(event, number):
+        if number is not None and self._is_other_epoch(event, number):
             self._new_epoch(number)
         first = self.identities.first(event)
         if not first:
@@ -255,13 +255,15 @@ class Continuity(Ledger):
             self.urgent = True
 
     def _is_other_epoch(self, event: Event, number: int) -> bool:
-        """Whether a numbered event proves that the server's counter restarted. Asked only while this connection is unproven."""
-        cursor = self.cursor
-        if cursor is None:
-            return False
+        """Whether a numbered event shows that the server's counter restarted: by its identity, or, on an unproven connection, by a time or a channel's
+        own number.
+        """
         known = self.numbers.get(number)
         if known is not None:
             return known.key != event.key
+        cursor = self.cursor
+        if cursor is None or self.proven:
+            return False
         if number <= cursor:
             newest = self.numbers.newest_time(number, not_on=self.attempt)
             if newest is None or event.time_s is None:
@@ -512,11 +514,12 @@ class Continuity(Ledger):
         return self._settle(now, window, ack, short=0)
 
     def _restarted_below(self, ack: Ack) -> bool:
-        """Whether the server stands below what it once gave us: below the cursor, or below any number of an earlier connection."""
+        """Whether the server stands below the cursor, or below any number that an earlier connection brought or that it told one of."""
         if self.cursor is None:
             return False
-        stepped = self.cursor == self._stepped_over  # the frame that could not be read may have had no number after all
-        return ack.current < max(self.cursor - stepped, self._inherited_top)
+        known = max(self.cursor, self._inherited_top)
+        stepped = known == self._stepped_over  # the frame that could not be read may have had no number after all
+        return ack.current < known - stepped
 
     def complete_early(self, now: float) -> Settled | None:
         """After an early acknowledgement: settle once the claimed frames have come."""

@@ -6,8 +6,7 @@ the wire cannot tell:
 
 * a round that ended without an acknowledgement (rule 2's definition);
 * a round whose acknowledgement was untrue or came before its replay, so that its number of replayed frames proves nothing (rules 2 and 4);
-* a counter restart that outran both the cursor and the ring: whether the client may have noticed it by a channel's own numbers is not decidable
-  from the facts that this oracle folds, so the caller says which of them to treat as noticed.
+* a counter restart that outran the cursor, the ring and the channels' own numbers.
 
 Each use in which the definition differs from the truth is counted in `exemptions`.
 """
@@ -86,23 +85,21 @@ class Counters(msgspec.Struct):
 class Judge:
     """The fold. Feed facts in order, then read `counters`."""
 
-    def __init__(self, rules: Rules, noticed: frozenset[int] = frozenset()) -> None:
+    def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self.counters = Counters()
         self.resyncs: Counter[tuple[str, str]] = Counter()
         self.exemptions: Counter[str] = Counter()
         self.manners = Manners(rules.verify_interval_s, rules.verify_grace_s, rules.unanswered_retry_s)
-        self.outrun = 0
         self.round: Round | None = None
         self.cursor: int | None = None
         self.given_up: set[int] = set()
-        self._noticed = noticed
         self._connection: int | None = None
         self._proven = False
         self._anchor: int | None = None  # the cursor when a connection that was proven closed: what the next overlap is compared with
-        self._first = True  # no number was ever seen before this connection
         self._baseline = 1
         self._top = 0
+        self._earlier_top = 0  # as earlier connections left it: brought, or told by an acknowledgement
         self._of: dict[int, str] = {}  # number -> identity, this epoch
         self._mine: dict[int, Frame] = {}  # numbers of this connection
         self._parked: dict[int, Frame] = {}  # implausible numbers, waiting for an acknowledgement
@@ -110,9 +107,8 @@ class Judge:
         self._confirmed: set[int] = set()
         self._old_confirmed = 0  # of epochs that ended
         self._owed = False  # a full resync is owed
-        self._life = 0  # the newest life of the server that a known number is of, as fact
-        self._lane = (0, 0)  # the number that carried the highest channel number, and that one
-        self._earlier_life, self._earlier_lane = self._life, self._lane  # as earlier connections left them
+        self._lane: Frame | None = None  # of the highest number that has a channel's own
+        self._earlier_lane: Frame | None = None  # as earlier connections left it
         self._truth: int | None = None  # the server's life that our numbers belong to, as fact
         self._times: dict[int, float | None] = {}
         self._time: float | None = None  # the last that was known at or below our position
@@ -144,7 +140,7 @@ class Judge:
         result._holes = {n: now for n in range(cursor + 1, result._top) if n not in above and n not in saved._confirmed}
         result._owed, result._old_confirmed = saved._owed, saved._old_confirmed
         result._known = set(saved._known)
-        result._truth, result._life, result._lane = saved._truth, saved._life, (0, 0)
+        result._truth = saved._truth
         missing = len(saved._confirmed) + saved._old_confirmed
         result.counters.missed = result.counters.missing = missing
         result._time = saved._since_time()
@@ -211,9 +207,9 @@ class Judge:
         self.manners.opened(at)
         self._mine = {}
         self._pings.clear()
-        self._earlier_life, self._earlier_lane = self._life, self._lane
-        self._first = self.cursor is None
-        self._proven = self._first
+        self._earlier_lane = self._lane
+        self._earlier_top = self._top
+        self._proven = self.cursor is None  # no number was ever seen before
 
     def _closed(self, fact: Closed) -> None:
         if self.round is not None:
@@ -246,7 +242,6 @@ class Judge:
             after=fact.after,
             since_s=since_of(fact),
             cursor=self._position(),
-            highest=max(self._of.keys() - self._mine.keys(), default=0),
             full=fact.after == -1 and self._owed,
             begun=fact.at,
             last_event=fact.at,
@@ -335,20 +330,14 @@ class Judge:
             self._truth = frame.epoch
             self._see(number, frame)
             return
-        if before is not None:
-            if before in (frame.identity, FORGOTTEN):
-                if self.round is not None and number == self.round.cursor and number not in self._mine:
-                    self._proven = True  # the overlap matched what an earlier connection brought
-                self._of[number] = frame.identity
-                self._times[number] = frame.time_s
-                self._mine[number] = frame
-                return
-            self._new_epoch(number, frame)
+        if before in (frame.identity, FORGOTTEN):
+            if self.round is not None and number == self.round.cursor and number not in self._mine:
+                self._proven = True  # the overlap matched what an earlier connection brought
+            self._of[number] = frame.identity
+            self._times[number] = frame.time_s
+            self._mine[number] = frame
             return
-        if number <= self.cursor and self._is_younger(frame):
-            self._new_epoch(number, frame)
-            return
-        if self._is_noticed(frame):
+        if before is not None or (not self._proven and (self._is_younger(frame, noted) or self._goes_backwards(frame))):
             self._new_epoch(number, frame)
             return
         if number > self._top + self.rules.max_jump:
@@ -359,26 +348,20 @@ class Judge:
             return
         self._new_number(at, number, frame, noted)
 
-    def _is_younger(self, frame: Frame) -> bool:
-        """A lower number with later server time is of a new epoch (never on a fresh session's first connection)."""
-        if self._first or frame.time_s is None:
+    def _is_younger(self, frame: Frame, noted: Noted) -> bool:
+        """A lower number with later server time is of a new epoch, unless the event itself is known."""
+        number, cursor = frame.number or 0, self.cursor or 0
+        earlier = {n: time_s for n, time_s in self._times.items() if time_s is not None and n > number and n not in self._mine}
+        if number > cursor or not earlier or frame.time_s is None or not noted.first_copy:
             return False
-        newest = max((n for n, time_s in self._times.items() if time_s is not None), default=None)
-        newest_s = None if newest is None else self._times[newest]
-        if newest is None or newest_s is None or frame.number is None or newest < frame.number:
-            return False
-        return frame.time_s > newest_s + STAMPS_S
+        return frame.time_s > earlier[max(earlier)] + STAMPS_S
 
-    def _is_noticed(self, frame: Frame) -> bool:
-        """A new life whose numbers run above ours, betrayed by a channel's own number going backwards, if the caller says so."""
-        round_ = self.round
-        if round_ is None or round_.outrun or frame.lane is None or frame.epoch <= self._earlier_life:
+    def _goes_backwards(self, frame: Frame) -> bool:
+        """A new life whose numbers run above ours, betrayed by a channel's own number that is not above what earlier connections had."""
+        before = self._earlier_lane
+        if before is None or before.lane is None or frame.lane is None:
             return False
-        if frame.lane > self._earlier_lane[1] or (frame.number or 0) <= self._earlier_lane[0]:
-            return False
-        round_.outrun = True
-        self.outrun += 1
-        return self.outrun in self._noticed
+        return (frame.number or 0) > (before.number or 0) and frame.lane <= before.lane
 
     def _new_number(self, at: float, number: int, frame: Frame, noted: Noted) -> None:
         if number < self._baseline:
@@ -406,9 +389,8 @@ class Judge:
         self._of[number] = frame.identity
         self._mine[number] = frame
         self._times[number] = frame.time_s
-        self._life = max(self._life, frame.epoch)
-        if frame.lane is not None and frame.lane > self._lane[1]:
-            self._lane = (number, frame.lane)
+        if frame.lane is not None and (self._lane is None or number > (self._lane.number or 0)):
+            self._lane = frame
         self._advance_cursor()
 
     def _advance_cursor(self) -> None:
@@ -428,19 +410,18 @@ class Judge:
         self.given_up = set()
         self._owed = True
         self._proven, self._anchor = False, None  # the numbers that are kept are this life's
-        self._first = False
         self.cursor = 0
         self._baseline = 1
         if number is not None and frame is not None:
             self._mine[number] = frame
             self._truth = frame.epoch
         mine = self._mine
-        self._life = max((f.epoch for f in mine.values()), default=self._life)
-        self._lane = max(((n, f.lane) for n, f in mine.items() if f.lane is not None), key=lambda pair: pair[1], default=(0, 0))
-        self._earlier_life = self._life
+        self._lane = max((f for f in mine.values() if f.lane is not None), key=lambda f: f.number or 0, default=None)
+        self._earlier_lane = None
         self._of = {n: f.identity for n, f in mine.items()}
         self._times = {n: f.time_s for n, f in mine.items()}
         self._top = max(mine, default=0)
+        self._earlier_top = 0
         for n in sorted(self._parked):  # this connection's too; how far they jump is judged anew
             if not mine or n <= self._top + self.rules.max_jump:
                 mine[n] = self._parked.pop(n)
@@ -450,7 +431,6 @@ class Judge:
         self._advance_cursor()
         if self.round is not None:
             self.round.reset = True
-            self.round.highest = 0
             self._renote(self.round)
 
     def _renote(self, round_: Round) -> None:
@@ -481,7 +461,7 @@ class Judge:
         if round_ is None or ack.after != round_.after or round_.early is not None:
             self.counters.ack_unsolicited += 1
             return
-        below = self.cursor is not None and (ack.current < self.cursor or ack.current < round_.highest)
+        below = self.cursor is not None and ack.current < max(self.cursor, self._earlier_top)
         if below and not round_.reset:
             # Below the cursor, or below a number that an earlier connection brought. Judged on arrival: what comes live after the acknowledgement may rightly be above it. And there is nothing to wait for.
             round_.backwards = True
@@ -676,9 +656,9 @@ class Judge:
             self._confirm(number)
 
 
-def judge(facts: Iterable[Fact], rules: Rules, noticed: frozenset[int] = frozenset()) -> Judge:
-    """Fold facts into expected counters. `noticed`: which restarts that outran cursor and ring (counted from 1) to treat as noticed."""
-    result = Judge(rules, noticed)
+def judge(facts: Iterable[Fact], rules: Rules) -> Judge:
+    """Fold facts into expected counters."""
+    result = Judge(rules)
     last = 0.0
     for fact in facts:
         result.feed(fact)

@@ -254,7 +254,7 @@ class Relay(Peer):
             identity=identity,
             strong=strong,
             time_s=time_s,
-            lane=self._lane if lane else None,
+            lane=self._lane if lane and isinstance(body["channel"], str) else None,
         )
         entry = Entry(self.counter, msgspec.json.encode(body | stamps), fact)
         self._ring.append(entry)

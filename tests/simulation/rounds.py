@@ -30,7 +30,6 @@ class Round(msgspec.Struct):
     after: float
     since_s: float | None
     cursor: int
-    highest: int  # the highest number known from earlier connections
     full: bool  # the full resync that a new epoch owes
     begun: float
     last_event: float
@@ -41,7 +40,6 @@ class Round(msgspec.Struct):
     early: AckFacts | None = None
     answers: int | None = None  # the request, as fact, that the accepted acknowledgement answers
     reset: bool = False  # a new epoch was found in it
-    outrun: bool = False  # a channel's number betrayed a new life
     backwards: bool = False  # the acknowledgement itself was below what we know
 
 

@@ -26,7 +26,6 @@ def a_round(after: int, numbers: str, before: frozenset[int] = frozenset(), curs
         after=after,
         since_s=None,
         cursor=after + 1 if cursor is None else cursor,
-        highest=0,
         seen_top=0,
         full=False,
         begun=0.0,

@@ -23,7 +23,7 @@ from syncwatch.protocols.relaycast import Relaycast
 from tests.simulation.facts import Arrived, Closed, Kind, Ledger, Opened, Pinged, Requested
 from tests.simulation.faults import FAITHFUL, Act, Plan
 from tests.simulation.network import Caller, Door, Network, Timeline
-from tests.simulation.oracle import Judge, Rules, judge, plain_truth
+from tests.simulation.oracle import Judge, Rules, plain_truth
 from tests.simulation.relay import OTHERS, WATCHED, AckFault, CutThen, Faults, Relay
 
 CALM_S = 5.5  # open and no round for this long: nothing is under way any more (a full resync may wait 5 s)
@@ -221,7 +221,7 @@ class World(Caller):
         self._before = now
         self._follow()
         self.judge.advance(self.timeline.now)
-        if c.undecided and self.judge.round is None and not self.judge.outrun:
+        if c.undecided and self.judge.round is None:
             raise BrokenInvariantError(f"t={self.timeline.now - self.began:.3f}: {c.undecided} undecided and no round open")
         if (self.session.state in ESTABLISHED) != (self._established is not None):
             raise BrokenInvariantError(f"state {self.session.state} with attempt {self._established} open")
@@ -326,25 +326,14 @@ class World(Caller):
             if self._tell is not None:
                 raise
             problems.append(f"{type(error).__name__}: {error}")
-        judged = self._best_judge()
+        judged = self.judge
+        judged.advance(self.timeline.now)
         problems += judged.manners.complaints
         if not any("t=" in problem[:2] for problem in problems):
             problems += self.differences(judged) + self._shell_differences() + self._truth_differences(judged)
             if judged.counters.missing:
                 problems.append(f"the oracle itself still misses {judged.counters.missing} in the end")
         return Verdict(self.plan, tuple(problems), judged.exemptions, msgspec.structs.asdict(judged.counters), self.shown())
-
-    def _best_judge(self) -> Judge:
-        """The judge that agrees, where restarts that outran cursor and ring allow two readings each; else the plain one."""
-        self.judge.advance(self.timeline.now)
-        if not self.judge.outrun or self._process:
-            return self.judge
-        readings: list[Judge] = []
-        for noticed in range(2 ** min(self.judge.outrun + 1, 5)):
-            other = judge(self.ledger.facts, self.rules, frozenset(n + 1 for n in range(5) if noticed >> n & 1))
-            other.advance(self.timeline.now)
-            readings.append(other)
-        return min(readings, key=lambda reading: len(reading.manners.complaints) + len(self.differences(reading)))
 
     def _course(self) -> None:
         timeline = self.timeline

@@ -161,10 +161,37 @@ def fresh(number: int, lane_number: int | None = None, time_s: float | None = No
     return Event(f"n{number}", True, number, time_s, lane=None if lane_number is None else "general", lane_number=lane_number)
 
 
+def test_an_event_that_differs_from_the_known_one_is_a_restart_even_when_proven() -> None:
+    """The acknowledgement of a counter that outran ours proved too much; the identity is the better witness (rule 5)."""
+    ledger = Ledger().feed("1..22 X R(21) A(21,40,0,no)")
+    assert ledger.continuity.proven
+    ledger.continuity.event(0.0, fresh(12))
+    assert (1, True) == (ledger.continuity.resets, ledger.continuity.needs_full)
+
+
 def test_a_given_up_number_that_comes_last_of_all_is_late() -> None:
     """Its time is later than every known one's, and so is its number: that proves no restart."""
     ledger = Ledger().feed("1 2 3 X R(2) A(2,20,18,gap) +2s X R(19) 22 20")
     assert (0, 1) == (ledger.continuity.resets, ledger.continuity.late)
+
+
+def test_a_channels_own_number_betrays_a_restart_before_anything_is_asked() -> None:
+    """A full resync waits its turn; what comes meanwhile is compared with what earlier connections brought."""
+    continuity = Ledger().continuity
+    for number in range(1, 6):
+        continuity.event(0.0, fresh(number, lane_number=number))
+    continuity.closed(0.0)
+    continuity.opened(2)
+    continuity.event(0.0, fresh(9, lane_number=6))
+    assert 0 == continuity.resets
+    continuity.event(0.0, fresh(10, lane_number=2))
+    assert 1 == continuity.resets
+
+
+def test_below_what_an_acknowledgement_told_is_a_restart() -> None:
+    """3 to 50 were never brought, but the server said that they exist; now it stands at 20."""
+    ledger = Ledger().feed("1 2 3 X R(2) 3 A(2,50,1,gap) X R(2) 3 A(2,20,1,no)")
+    assert (1, True) == (ledger.continuity.resets, ledger.continuity.needs_full)
 
 
 def test_a_request_from_the_very_beginning_owes_nothing() -> None:
@@ -257,9 +284,9 @@ def test_paging_asks_again_before_settling() -> None:
 
 def test_unproven_connection_confirms_nothing() -> None:
     """A connection that closes before its epoch is proven leaves its holes for the next one."""
-    ledger = Ledger().feed("1 2 3 X R(2) P9 X")
+    ledger = Ledger().feed("1 2 3 X R(2) 9 X")
     assert (0, 0, 0, 0, 0) == ledger.numbers()
-    ledger.feed("R(2) P12 3 4 5 6 7 8 P9 10 11 P12 A(2,12,10,no)")
+    ledger.feed("R(2) P12 3 4 5 6 7 8 9 10 11 P12 A(2,12,10,no)")
     assert 12 == ledger.continuity.cursor
 
 
