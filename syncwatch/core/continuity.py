@@ -211,7 +211,7 @@ class Continuity(Ledger):
                 self.live += 1
             return first
         if number is not None and self._is_other_epoch(event, number):
-            self._new_epoch(number)
+            self._new_epoch()
         first = self.identities.first(event)
         if not first:
             self.duplicates += 1
@@ -448,8 +448,8 @@ class Continuity(Ledger):
 
     # ------------------------------------------------------------------ epochs
 
-    def _new_epoch(self, proof: int | None = None) -> None:
-        """The server's counter restarted: keep only what this connection brought, ask for everything. `proof`: the number that showed it."""
+    def _new_epoch(self) -> None:
+        """The server's counter restarted: keep only what this connection brought, ask for everything."""
         self.known_time_s()
         self.epoch += 1
         self.resets += 1
@@ -461,9 +461,10 @@ class Continuity(Ledger):
         if self.window is None:
             here = self.numbers.of_attempt(self.attempt)
         else:
-            here = Ranges([*self.window.before, *((frame >> SHIFT, frame >> SHIFT) for frame in self.window.frames)])
-            self.window.renumber()
-        here, self._suspects = self._plausible(Ranges([*here, *self._suspects]), proof)
+            came = (frame >> SHIFT for frame in self.window.frames)
+            here = Ranges([*self.window.before, *((number, number) for number in came if number not in self._suspects)])
+            self.window.renumber(self._suspects)
+        self._judge_suspects_anew(here)
         self._remember_parked(here)
         self.cursor, self.above = 0, here
         self.top = self.seen_top = here.high if here else 0
@@ -473,19 +474,12 @@ class Continuity(Ledger):
         self.needs_full = self.urgent = True
         self._absorb()
 
-    def _plausible(self, numbers: Ranges, proof: int | None) -> tuple[Ranges, Ranges]:
-        """Numbers of a new epoch: each within a plausible jump of the one before it, and the rest, which waits for the server's word."""
-        held = proof is None or proof in numbers
-        if proof is not None:
-            numbers.add(proof)
-        near, far = Ranges(), Ranges()
-        for low, high in numbers:
-            plausible = not near or low <= near.high + self.max_jump
-            (near if plausible else far).add_range(low, high)
-        if proof is not None and not held:
-            near.discard(proof)  # it is entered as any other number, right after
-            far.discard(proof)
-        return near, far
+    def _judge_suspects_anew(self, here: Ranges) -> None:
+        """Parked numbers in a new epoch: each within a plausible jump of the highest known joins those that are `here`, the rest waits on."""
+        parked, self._suspects = self._suspects, Ranges()
+        for low, high in parked:
+            plausible = low <= (here.high if here else 0) + self.max_jump
+            (here if plausible else self._suspects).add_range(low, high)
 
     def _forget_suspects(self) -> None:
         """What no acknowledgement confirmed was noise."""
@@ -546,7 +540,7 @@ class Continuity(Ledger):
             self._new_epoch()
             self._close_window(window, *window.burst(ack))
             return self._end_chain(now, ack, Verdict.CONTRADICTED, 0, 0, needed_help=True)
-        self._admit_suspects(ack.current)
+        self._admit_suspects(now, ack.current)
         start, stop = window.burst(ack)
         last = min(window.frames[stop - 1] >> SHIFT, ack.current) if stop > start else window.after
         if window.after == MAX_NUMBER:
@@ -645,10 +639,12 @@ class Continuity(Ledger):
             self.missing_since_s = None  # answered: by the server's own word what is still missing does not exist yet
         return self.unaccounted - unaccounted_before, self.lost - lost_before
 
-    def _admit_suspects(self, current: int) -> None:
+    def _admit_suspects(self, now: float, current: int) -> None:
         """An acknowledgement says how far the numbers really go: what it covers is real, the rest was noise."""
         real = Ranges((low, min(high, current)) for low, high in self._suspects)
         for low, high in real:
+            if low > self.top + 1:
+                self._overtake(now, self.top + 1, low - 1)
             self.above.add_range(low, high)
             self.seen_top = max(self.seen_top, high)
             self.top = max(self.top, high)

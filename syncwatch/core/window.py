@@ -88,14 +88,17 @@ class Window:
             if event.time_s is not None:
                 page.newest_s = max(event.time_s, page.newest_s or -math.inf)
 
-    def renumber(self) -> None:
-        """A new epoch began inside this round: a number's first sight on this connection is new, whatever the old epoch had."""
+    def renumber(self, parked: Ranges) -> None:
+        """A new epoch began inside this round: a number's first sight on this connection is new, whatever the old epoch had. `parked` numbers are of
+        this connection alone, and some came before the round: they were judged rightly when they came.
+        """
         self.highest_seen = self.before.high if self.before else 0
         seen: set[int] = set()
         for index, frame in enumerate(self.frames):
             number = frame >> SHIFT
-            self.frames[index] = (frame & ~(NEW | BELOW)) | (0 if number in seen or number in self.before else NEW)
-            seen.add(number)
+            if number not in parked:
+                self.frames[index] = (frame & ~(NEW | BELOW)) | (0 if number in seen or number in self.before else NEW)
+                seen.add(number)
 
     def burst(self, ack: Ack) -> tuple[int, int]:
         """The slice of `frames` that is the ring's replay: `replayed - store` frames, one uninterrupted run (§5)."""

@@ -327,7 +327,6 @@ class Judge:
         before = self._of.get(number)
         if self.cursor is None:
             self.cursor = self._baseline = self._top = number
-            self._truth = frame.epoch
             self._see(number, frame)
             return
         if before in (frame.identity, FORGOTTEN):
@@ -338,8 +337,7 @@ class Judge:
             self._mine[number] = frame
             return
         if before is not None or (not self._proven and (self._is_younger(frame, noted) or self._goes_backwards(frame))):
-            self._new_epoch(number, frame)
-            return
+            self._new_epoch()
         if number > self._top + self.rules.max_jump:
             if number not in self._parked:
                 noted.new_number = noted.parked = True
@@ -389,6 +387,8 @@ class Judge:
         self._of[number] = frame.identity
         self._mine[number] = frame
         self._times[number] = frame.time_s
+        if self._truth is None:
+            self._truth = frame.epoch
         if frame.lane is not None and (self._lane is None or number > (self._lane.number or 0)):
             self._lane = frame
         self._advance_cursor()
@@ -400,7 +400,7 @@ class Judge:
 
     # -- epochs ------------------------------------------------------------------------------------------------------
 
-    def _new_epoch(self, number: int | None, frame: Frame | None) -> None:
+    def _new_epoch(self) -> None:
         """Rule 5: cursor 0, only this connection's numbers are kept, a full resync is owed; accounted from 1."""
         self.counters.resets += 1
         self._since_time()
@@ -412,18 +412,17 @@ class Judge:
         self._proven, self._anchor = False, None  # the numbers that are kept are this life's
         self.cursor = 0
         self._baseline = 1
-        if number is not None and frame is not None:
-            self._mine[number] = frame
-            self._truth = frame.epoch
         mine = self._mine
+        self._truth = max((f.epoch for f in mine.values()), default=None)
         self._lane = max((f for f in mine.values() if f.lane is not None), key=lambda f: f.number or 0, default=None)
         self._earlier_lane = None
         self._of = {n: f.identity for n, f in mine.items()}
         self._times = {n: f.time_s for n, f in mine.items()}
         self._top = max(mine, default=0)
         self._earlier_top = 0
-        for n in sorted(self._parked):  # this connection's too; how far they jump is judged anew
-            if not mine or n <= self._top + self.rules.max_jump:
+        parked = set(self._parked)
+        for n in sorted(parked):  # this connection's too; how far they jump is judged anew
+            if n <= self._top + self.rules.max_jump:
                 mine[n] = self._parked.pop(n)
                 self._of[n], self._times[n] = mine[n].identity, mine[n].time_s
                 self._top = max(self._top, n)
@@ -431,14 +430,14 @@ class Judge:
         self._advance_cursor()
         if self.round is not None:
             self.round.reset = True
-            self._renote(self.round)
+            self._renote(self.round, parked)
 
-    def _renote(self, round_: Round) -> None:
-        """In the new epoch the numbers of this round are new unless the connection had them before the round."""
+    def _renote(self, round_: Round, parked: set[int]) -> None:
+        """In the new epoch the numbers of this round are new unless the connection had them before the round. Of parked ones that is known."""
         seen = set(round_.before)
         for noted in round_.noted:
             number = noted.frame.number
-            if number is None or number not in self._mine:
+            if number is None or number not in self._mine or number in parked:
                 continue
             noted.new_number = number not in seen
             noted.below = False
@@ -465,7 +464,7 @@ class Judge:
         if below and not round_.reset:
             # Below the cursor, or below a number that an earlier connection brought. Judged on arrival: what comes live after the acknowledgement may rightly be above it. And there is nothing to wait for.
             round_.backwards = True
-            self._new_epoch(None, None)
+            self._new_epoch()
         if not below and claimed_frames(round_, ack) < ack.replayed:
             self.counters.ack_early += 1
             round_.early, round_.answers = ack, request
@@ -500,7 +499,7 @@ class Judge:
         for noted, label in zip(round_.noted, decision.labels, strict=True):
             self._decide(noted, label)
             if label is Label.RING:
-                last = max(last, noted.frame.number or 0)
+                last = noted.frame.number or 0
         self.counters.undecided = 0
         return last
 
@@ -535,7 +534,7 @@ class Judge:
         decision = labels_with(round_, ack)
         if not round_.reset:
             self._check_outrun(round_)
-        if not round_.reset:
+        if not round_.backwards:
             self._accept_parked(at, ack)
         last = self._decide_round(round_, decision)
         if round_.reset:

@@ -194,6 +194,32 @@ def test_below_what_an_acknowledgement_told_is_a_restart() -> None:
     assert (1, True) == (ledger.continuity.resets, ledger.continuity.needs_full)
 
 
+def test_what_a_connection_brought_is_not_judged_again() -> None:
+    """An acknowledgement once reached 500, so it stays real when another one, below the cursor, begins a new epoch."""
+    ledger = Ledger(Continuity(max_jump=10)).feed("1 2 3 500 R(2) 3 500 A(2,500,2,no) 501 R(500) 503 501 502 503 A(500,400,3,no)")
+    continuity = ledger.continuity
+    assert (1, 3, [(500, 503)]) == (continuity.resets, continuity.cursor, list(continuity.above))
+    assert not continuity.suspicious
+    assert (497, 1, 496, 0, 0) == ledger.numbers()
+
+
+def test_in_a_new_epoch_an_implausible_number_waits_for_the_servers_word() -> None:
+    """Even the one that betrayed it: the epoch is accounted from 1."""
+    ledger = Ledger(Continuity(max_jump=10)).feed("1 2 3 X R(2)")
+    continuity = ledger.continuity
+    continuity.event(0.0, Event("n3", True, 3, 2000.0))
+    continuity.event(0.0, fresh(40))
+    assert (1, 1, [(3, 3)]) == (continuity.resets, continuity.implausible_jumps, list(continuity.above))
+
+
+def test_holes_below_an_admitted_number_are_confirmed_if_the_chain_breaks() -> None:
+    """The first page's acknowledgement reached 500; the connection ends before the second is asked for."""
+    ledger = Ledger(Continuity(max_jump=10, page_limit=2)).feed("1 2 3 X R(2) 500 D4 D5 A(2,500,3,gap)")
+    assert (1, 1, 0, 0, 0) == ledger.numbers()
+    ledger.feed("X")
+    assert (497, 1, 0, 0, 496) == ledger.numbers()
+
+
 def test_a_request_from_the_very_beginning_owes_nothing() -> None:
     """Behind cursor 0 every request asks after -1; only the one that a new epoch owes is owed again when it is not answered."""
     ledger = Ledger().feed("1 2 3 X R(2) A(2,0,0,no) R(-1)")

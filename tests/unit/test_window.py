@@ -197,6 +197,13 @@ class TestRecord:
         """What the old epoch knew of these numbers does not count; a repetition inside the round does."""
         round_ = window(2)
         round_.frames = [5 << SHIFT | FIRST, 6 << SHIFT | FIRST | NEW, 5 << SHIFT | NEW, 7 << SHIFT]
-        round_.renumber()
+        round_.renumber(Ranges())
         assert [5 << SHIFT | FIRST | NEW, 6 << SHIFT | FIRST | NEW, 5 << SHIFT, 7 << SHIFT | NEW] == round_.frames
         assert 0 == round_.highest_seen
+
+    def test_in_a_new_epoch_parked_numbers_stay_as_they_were_judged(self) -> None:
+        """They are of this connection alone: 500 came before the round, 501 came first in it."""
+        round_ = window(2)
+        round_.frames = [500 << SHIFT, 501 << SHIFT | FIRST | NEW, 7 << SHIFT | FIRST]
+        round_.renumber(Ranges([(500, 501)]))
+        assert [500 << SHIFT, 501 << SHIFT | FIRST | NEW, 7 << SHIFT | FIRST | NEW] == round_.frames
