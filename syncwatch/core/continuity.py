@@ -53,6 +53,7 @@ class Continuity(Ledger):
         self._suspects = Ranges()  # numbers too far above everything known: parked until an acknowledgement reaches them
         self._parked: dict[int, Event] = {}  # their events
         self._inherited_top = 0  # the highest number that earlier connections knew of
+        self._live_from = math.inf  # the lowest number that this connection brought live
         self._anchor: int | None = None  # the cursor when its epoch was last proven
         self._no_overlap_at: int | None = None
         self._stepped_over: int | None = None
@@ -124,6 +125,7 @@ class Continuity(Ledger):
         """A new connection: until the overlap or an acknowledgement proves it, its epoch may be another."""
         self.attempt = attempt
         self._inherited_top = self.top
+        self._live_from = math.inf
         self.proven = self.cursor is None
         self._lanes = self._lanes_before()
 
@@ -156,7 +158,9 @@ class Continuity(Ledger):
         if full:
             self.needs_full = False
         before = self.numbers.of_attempt(self.attempt)
-        self.window = Window(now, after, since_s, self.position, self.seen_top, before)
+        if self._live_from == math.inf and before:
+            self._live_from = before.low
+        self.window = Window(now, after, since_s, self.position, self.seen_top, before, self._live_from)
         return after, since_s
 
     def _where_to_ask(self, full: bool) -> int:
@@ -602,6 +606,8 @@ class Continuity(Ledger):
                 recovered += (frame & NEW) >> 1 if real else 0
             elif frame & FIRST:
                 self.live += 1
+                if real:
+                    self._live_from = min(self._live_from, number)
                 if frame & BELOW or (frame & NEW and number < highest):
                     self.out_of_order += 1
             if real and number > highest:

@@ -40,6 +40,7 @@ class Window:
         "frames",
         "highest_seen",
         "last_frame_s",
+        "live_from",
         "numbered_firsts",
         "other_firsts",
         "overlap_seen",
@@ -50,7 +51,14 @@ class Window:
     )
 
     def __init__(
-        self, at_s: float, after: int, since_s: float | None, cursor: int | None, highest_seen: int, before: Ranges | None = None
+        self,
+        at_s: float,
+        after: int,
+        since_s: float | None,
+        cursor: int | None,
+        highest_seen: int,
+        before: Ranges | None = None,
+        live_from: float = math.inf,
     ) -> None:
         self.at_s = at_s
         self.after = after
@@ -58,6 +66,7 @@ class Window:
         self.cursor_at_request = cursor
         self.highest_seen = highest_seen  # before the request: what a live frame must exceed not to be out of order
         self.before = Ranges() if before is None else before  # numbers that this connection had brought before the request
+        self.live_from = live_from  # the lowest of them that came live
         self.frames: list[int] = []
         self.numbered_firsts = 0
         self.store_frames = 0
@@ -148,12 +157,12 @@ class Window:
 
     def _oddities(self, length: int) -> list[int]:
         """For each place where a run of `length` may begin: how many frames speak against its being the replay. First sights in it above what this
-        connection had before (from the attach on everything is written live before it is replayed), and repeats after it (what follows a
+        connection had live before (from the attach on everything is written live before it is replayed), and repeats after it (what follows a
         replay is live and new). In one pass each way: a peer decides how many runs there are.
         """
         count = len(self.frames)
         firsts, repeats, lowest = [0] * (count + 1), [0] * (count + 1), [math.inf] * (count + 1)
-        lowest[0] = self.before.low if self.before else math.inf
+        lowest[0] = self.live_from
         for index, frame in enumerate(self.frames):
             number = frame >> SHIFT
             firsts[index + 1] = firsts[index] + (frame & NEW > 0)

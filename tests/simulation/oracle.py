@@ -102,6 +102,7 @@ class Judge:
         self._earlier_top = 0  # as earlier connections left it: brought, or told by an acknowledgement
         self._of: dict[int, str] = {}  # number -> identity, this epoch
         self._mine: dict[int, Frame] = {}  # numbers of this connection
+        self._live_from = math.inf  # the lowest of them that came live
         self._parked: dict[int, Frame] = {}  # implausible numbers, waiting for an acknowledgement
         self._holes: dict[int, float] = {}  # overtaken, not confirmed: since when
         self._confirmed: set[int] = set()
@@ -207,6 +208,7 @@ class Judge:
         self.manners.opened(at)
         self._mine = {}
         self._pings.clear()
+        self._live_from = math.inf
         self._earlier_lane = self._lane
         self._earlier_top = self._top
         self._proven = self.cursor is None  # no number was ever seen before
@@ -238,6 +240,8 @@ class Judge:
                 self._confirm_all()
             self._chain = Chain(fact.after)
         self._page = False
+        if self._live_from == math.inf:
+            self._live_from = min(self._mine, default=math.inf)
         self.round = Round(
             after=fact.after,
             since_s=since_of(fact),
@@ -246,6 +250,7 @@ class Judge:
             begun=fact.at,
             last_event=fact.at,
             before=frozenset(self._mine),
+            live_from=self._live_from,
             seen_top=max(self._of, default=0),
         )
 
@@ -498,6 +503,8 @@ class Judge:
         last = 0
         for noted, label in zip(round_.noted, decision.labels, strict=True):
             self._decide(noted, label)
+            if label is Label.LIVE and noted.first_copy and noted.frame.number in self._of:
+                self._live_from = min(self._live_from, noted.frame.number or 0)
             if label is Label.RING:
                 last = noted.frame.number or 0
         self.counters.undecided = 0

@@ -6,8 +6,6 @@ definition does, and each use in which the definition differs from the truth is 
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 
 from tests.simulation.facts import AckFacts, Frame, Label
@@ -34,6 +32,7 @@ class Round(msgspec.Struct):
     begun: float
     last_event: float
     before: frozenset[int]  # this connection's numbers before the round
+    live_from: float  # the lowest number that came live on this connection before the round
     seen_top: int  # the highest number seen before the round
     noted: list[Noted] = []
     labels: list[Label] = []  # what was decided in the end
@@ -146,11 +145,11 @@ def _burst_start(round_: Round, ack: AckFacts) -> int | None:
 def _oddities(round_: Round, unmarked: list[Noted], numbers: list[int], start: int, ring: int) -> int:
     """What a correct server would not have done if the burst began here.
 
-    What a burst brings first is older than everything that this connection had before it (that came live, after the socket was there); and what
+    What a burst brings first is older than everything that this connection had live before it (after the socket was there); and what
     comes after it is new, or the frame just sent, twice.
     """
     end = start + ring
-    lowest = min(round_.before.union(numbers[:start]), default=math.inf)
+    lowest = min([round_.live_from, *numbers[:start]])
     younger = sum(unmarked[i].new_number and numbers[i] > lowest for i in range(start, end))
     again = sum(not unmarked[i].new_number and numbers[i] != numbers[i - 1] for i in range(end, len(unmarked)))
     return younger + again

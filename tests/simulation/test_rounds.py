@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import pytest
 
@@ -26,6 +28,7 @@ def a_round(after: int, numbers: str, before: frozenset[int] = frozenset(), curs
         after=after,
         since_s=None,
         cursor=after + 1 if cursor is None else cursor,
+        live_from=min(before, default=math.inf),
         seen_top=0,
         full=False,
         begun=0.0,

@@ -242,6 +242,13 @@ def test_below_the_first_number_is_out_of_order_inside_a_round_too() -> None:
     assert (1, (0, 0, 0, 0, 0)) == (ledger.continuity.out_of_order, ledger.numbers())
 
 
+def test_what_an_earlier_round_replayed_does_not_make_the_next_replay_live() -> None:
+    """Round one: 114 live and 109 replayed. Round two: 111 is below all that came live, so it is the replay, and 117 is not."""
+    ledger = Ledger(Continuity(page_limit=1)).feed("1 2 3 X R(2) 114 109 D4 A(2,114,2,gap) R(2) 111 117 118 D5 A(2,118,2,gap)")
+    assert (6, 2, 2) == ledger.origins()
+    assert 0 == ledger.continuity.out_of_order
+
+
 class TestSince:
     """The server time of the highest event up to the position that has one, floored, less two seconds."""
 

@@ -107,20 +107,20 @@ class TestAcknowledgedBurst:
 
 
     @settings(max_examples=300, deadline=None)
-    @given(st.lists(st.tuples(st.integers(1, 12), st.booleans()), max_size=25), st.integers(1, 4), st.sets(st.integers(1, 12), max_size=3))
+    @given(st.lists(st.tuples(st.integers(1, 12), st.booleans()), max_size=25), st.integers(1, 4), st.sampled_from([1, 4, 9, math.inf]))
     def test_what_speaks_against_a_run_is_counted_as_defined(
-        self, frames: list[tuple[int, bool]], length: int, before: set[int]
+        self, frames: list[tuple[int, bool]], length: int, live_from: float
     ) -> None:
-        """One pass finds for every run what the definition finds frame by frame: first sights above what came before, repeats behind."""
+        """One pass finds for every run what the definition finds frame by frame: first sights above what came live before, repeats behind."""
         round_ = window(0)
-        round_.before = Ranges((number, number) for number in before)
+        round_.live_from = live_from
         round_.frames = [number << SHIFT | (NEW if new else 0) for number, new in frames]
         found = round_._oddities(length)
         for begin in range(len(frames) - length + 1):
             end = begin + length
             if [number - frames[begin][0] for number, _ in frames[begin:end]] != list(range(length)):
                 continue
-            lowest = min([number for number, _ in frames[:begin]] + list(before), default=math.inf)
+            lowest = min([number for number, _ in frames[:begin]] + [live_from])
             above = sum(new and number > lowest for number, new in frames[begin:end])
             repeats = sum(not frames[i][1] and frames[i][0] != frames[i - 1][0] for i in range(end, len(frames)))
             assert above + repeats == found[begin]
