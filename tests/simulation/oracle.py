@@ -376,6 +376,8 @@ class Judge:
             self._confirmed.discard(number)
             self.counters.recovered += 1
             self.counters.missing -= 1
+            if self._chain is not None:
+                self._chain.healed = True
         else:
             noted.new_number = True
             noted.overtaken = number <= self._top
@@ -531,8 +533,6 @@ class Judge:
         assert round_ is not None
         self.round = None
         self.manners.answered(at)
-        if any(n.new_number or n.first_copy for n in round_.noted):
-            self.manners.helped()
         if self.cursor is None:  # a tip check before any number was known: the newest number is the baseline
             self.cursor = self._top = ack.current
             self._baseline = ack.current + 1
@@ -545,6 +545,7 @@ class Judge:
             self._accept_parked(at, ack)
         last = self._decide_round(round_, decision)
         if round_.reset:
+            self.manners.helped()
             self._end_chain("gap" if ack.gap else "complete", "contradicted" if round_.backwards else "unverifiable")
             return
         self._proven = True
@@ -619,7 +620,7 @@ class Judge:
         counters.missing -= self._old_confirmed
         given += self._old_confirmed
         self._old_confirmed = 0
-        if given or tail:
+        if given or tail or self._chain.newly_missed or self._chain.healed:
             self.manners.helped()
         unaccounted = min(given, self._unnumbered)
         counters.unaccounted += unaccounted

@@ -47,6 +47,7 @@ class Chain(msgspec.Struct):
 
     after: float
     newly_missed: bool = False
+    healed: bool = False  # it filled a confirmed hole
     gap: bool = False
     stuck: bool = False  # a full page could not be turned
 
