@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from syncwatch.relay.logfacts import Answered, Page
+from syncwatch.relay.relayfile.rate import RateLimiter
 from tests.integration.relayfile_parts import WORKSPACE, FileWorld, file_world
 
 
@@ -34,6 +35,19 @@ async def test_checks_come_in_their_order(w: FileWorld) -> None:
         assert {"code", "message", "correlationId"} == set(reply.body)
     assert ["60"] == [reply.headers["Retry-After"] for reply, *_ in wrong if "Retry-After" in reply.headers]
     assert [status for _, status, *_ in wrong] == [fact.status for fact in w.relay.ledger.of(Answered)]
+
+
+async def test_a_rate_limit_counts_what_a_subject_asks(w: FileWorld) -> None:
+    """Upgrades too; nobody else is limited; what fails an earlier check does not count."""
+    w.files.rate = RateLimiter(2, 60.0)
+    assert 400 == (await w.call("GET", "fs/events", X_Correlation_Id="")).status
+    async with w.stream(frm="now"):
+        assert 200 == (await w.call("GET", "fs/events")).status
+    refused = await w.call("GET", "fs/events")
+    assert (429, "rate_limited", "60") == (refused.status, refused.body["code"], refused.headers["Retry-After"])
+    dialled = await w.dial()
+    assert (429, False) == (dialled.status, "Retry-After" in dialled.headers)
+    assert 200 == (await w.call("GET", "fs/events", token=w.files.token(WORKSPACE, subject="other"))).status
 
 
 async def test_a_bearer_is_needed(w: FileWorld) -> None:

@@ -93,10 +93,9 @@ async def _reply(relay: Relay, request: web.Request, target: Target | None, corr
     holder = _authorize(relay, request, target)
     if not correlation_id:
         raise Refusal(400, "bad_request", "missing X-Correlation-Id header")
-    limit = relay.faults.take_http(kinds.RateLimit, group, label, "relayfile")
-    if limit is not None:
-        wait_s = limit.spec.retry_after_s
-        raise Refusal(429, "rate_limited", "rate limit exceeded", retry_after=None if wait_s is None else f"{wait_s:g}")
+    wait_s = relay.files.limited(holder, group)
+    if wait_s is not None:
+        raise Refusal(429, "rate_limited", "rate limit exceeded", retry_after=f"{wait_s:g}" if wait_s else None)
     if relay.faults.take(kinds.DatabaseFailing, label, "relayfile") is not None:
         raise Refusal(500, "internal_error", "the backend does not answer")
     asked = Asked(relay, request, target, holder, correlation_id, await request.read())

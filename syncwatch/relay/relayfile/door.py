@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from syncwatch.relay import doors, kinds
+from syncwatch.relay import doors
 from syncwatch.relay.ledger import Opened, Received
 from syncwatch.relay.logfacts import Dialled
 from syncwatch.relay.relayfile import filters, frames, tokens
@@ -35,7 +35,7 @@ def authorize(relay: Relay, request: web.Request, target: Target) -> tuple[str, 
     for path in wanted or ("/",):
         if not holder.scopes.allows("fs:read", path):
             raise tokens.forbidden("missing required scope: fs:read")
-    if relay.faults.take_http(kinds.RateLimit, "api", target.workspace, "relayfile") is not None:
+    if relay.files.limited(holder, "api") is not None:
         raise Refusal(429, "rate_limited", "rate limit exceeded")  # without Retry-After, on this route
     return wanted
 

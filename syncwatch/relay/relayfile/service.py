@@ -14,6 +14,7 @@ from syncwatch.relay.logfacts import LogRestarted, Published
 from syncwatch.relay.relayfile import frames, keys, tokens
 from syncwatch.relay.relayfile.kept import Kept
 from syncwatch.relay.relayfile.log import Entry, Log, timestamp
+from syncwatch.relay.relayfile.rate import RateLimiter
 from syncwatch.relay.relayfile.tokens import Holder, Refusal
 from syncwatch.relay.relayfile.tree import Content, File, Operation, Tree, decoded, hashed, path_of, provider_of
 
@@ -36,6 +37,8 @@ class Files:
         self.clock = clock
         self.faults = faults
         self.log = Log()
+        self.rate: RateLimiter | None = None
+        """Off by default, as on the real server."""
         self.listeners: dict[str, tuple[Listener, ...]] = {}
         self._trees: dict[str, Tree] = {}
         self._accepted: dict[str, Holder] = {}
@@ -98,6 +101,15 @@ class Files:
         if self.faults.take(kinds.TokenExpiry, known.workspace, "relayfile") is not None:
             raise tokens.unauthorized("token expired")
         return known
+
+    def limited(self, holder: Holder, route: kinds.Route) -> float | None:
+        """Whether this request is one too many: then after how many seconds to try again (0: that is not told)."""
+        fault = self.faults.take_http(kinds.RateLimit, route, holder.workspace, "relayfile")
+        if fault is not None:
+            return fault.spec.retry_after_s or 0.0
+        if self.rate is None or self.rate.allows(holder.workspace, holder.subject, self.clock.now_s()):
+            return None
+        return self.rate.window_s
 
     # Files
 
