@@ -11,7 +11,7 @@ from syncwatch.relay import kinds
 from syncwatch.relay.events import event
 from syncwatch.relay.framing import BINARY, TEXT
 from syncwatch.relay.injector import Active
-from syncwatch.relay.state import Agent
+from syncwatch.relay.state import Agent, Workspace
 
 if TYPE_CHECKING:
     from syncwatch.relay.server import Relay
@@ -36,15 +36,26 @@ def begun(relay: Relay, fault: Active[Any]) -> None:
         for agent in relay.hub.agents():
             if fault.concerns(agent.label):
                 oversize(relay, agent, spec.size_bytes)
-        for workspace in relay.files.log.workspaces():
-            if fault.concerns(workspace, "relayfile"):
-                relay.files.oversize(workspace, spec.size_bytes)
+        for name in relay.files.log.workspaces():
+            if fault.concerns(name, "relayfile"):
+                relay.files.oversize(name, spec.size_bytes)
+        for workspace in {one.workspace for one in relay.observers.all() if fault.concerns(one.label)}:
+            oversize_log(relay, workspace, spec.size_bytes)
 
 
 def oversize(relay: Relay, agent: Agent, size_bytes: int) -> None:
     """Push an event whose frame is exactly this long."""
     bare = event({"type": "relay.oversized", "padding": ""}, "#").stamped(agent.counter + 1, None)
     relay.hub.push(agent, event({"type": "relay.oversized", "padding": "x" * (size_bytes - len(bare))}))
+
+
+def oversize_log(relay: Relay, workspace: Workspace, size_bytes: int) -> None:
+    """Publish an event whose frame is exactly this long to every observer of a workspace; the log keeps it."""
+    bare = b'%b,"seq":%d}' % (
+        event({"type": "relay.oversized", "padding": ""}, "#").body,
+        relay.events.latest(workspace) + 1,
+    )
+    relay.events.publish(workspace, event({"type": "relay.oversized", "padding": "x" * (size_bytes - len(bare))}))
 
 
 def changed(relay: Relay) -> None:

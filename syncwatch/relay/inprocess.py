@@ -98,6 +98,10 @@ class InProcess:
         """Push an event of any kind to one agent; its number is returned."""
         return self.hub.push(self.find(agent), event({"type": kind, **fields}))
 
+    def publish(self, workspace: NewWorkspace, kind: str, **fields: Any) -> None:
+        """Tell an event of any kind to a workspace's observers (and its own sockets), but to no agent."""
+        self.hub.stream(self._workspace(workspace), event({"type": kind, **fields}))
+
     def find(self, label: str) -> Agent:
         """An agent by its label: its name, or `workspace/name` where an earlier agent has that name.
 

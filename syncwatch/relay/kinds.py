@@ -210,7 +210,7 @@ class Inject(FaultSpec, tag="inject", frozen=True, kw_only=True):
 
 
 class Oversize(FaultSpec, tag="oversize", frozen=True, kw_only=True):
-    """Push one event of `size_bytes` with a number of its own: it stays in the ring and comes again with every replay."""
+    """Push one event of `size_bytes` with a number of its own: it stays in the ring or log and comes again with every replay."""
 
     size_bytes: Annotated[int, Meta(ge=100, le=256 * 1024 * 1024)] = 20 * 1024 * 1024
 

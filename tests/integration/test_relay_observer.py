@@ -177,6 +177,18 @@ async def test_a_log_that_cannot_be_written_leaves_the_number_out(w: World) -> N
     assert ["delivery.accepted"] == [row["type"] for row in (await page(w))["events"]]
 
 
+async def test_events_of_any_kind_and_size(w: World) -> None:
+    """To observers only; an oversized one stays in the log."""
+    async with w.connected("watch") as watch, w.connected("some") as some:
+        w.relay.publish(w.workspace, "file.uploaded", channel="hidden", name="x")
+        w.relay.faults.begin(kinds.Oversize(agent="watch", size_bytes=5_000))
+        assert ("file.uploaded", 1) == ((frame := (await watch.take(1))[0])["type"], frame["seq"])
+        for client in (watch, some):
+            assert 5_000 == len((await client.message()).data)
+    assert ["file.uploaded", "relay.oversized"] == [row["type"] for row in (await page(w))["events"]]
+    assert 0 == w.relay.find("alice").counter
+
+
 async def test_a_restart_keeps_the_numbers(w: World) -> None:
     """The log is durable; sockets are dropped."""
     async with w.connected("watch") as watch:

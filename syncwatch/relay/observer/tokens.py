@@ -116,6 +116,10 @@ class Observers:
                 return observer
         raise KeyError(label)
 
+    def all(self) -> list[Observer]:
+        """Everybody's."""
+        return list(self._by_id.values())
+
     def of(self, workspace: Workspace, ident: int | None = None) -> list[Observer]:
         """A workspace's observers, or the one with this id."""
         return [one for one in self._by_id.values() if one.workspace is workspace and ident in (None, one.id)]
