@@ -443,7 +443,7 @@ class Continuity(Ledger):
         self._confirm(number, number)
         self._give_up(number, number)
         self._absorb()
-        self._ask_after, self.needs_full = number, False
+        self._ask_after, self._stepped_over, self.needs_full = number, number, False
         self._missing_changed(now)
 
     def ask_without_rows(self) -> None:

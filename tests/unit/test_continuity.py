@@ -302,6 +302,14 @@ def test_poison_frame_is_stepped_over() -> None:
     assert 5 == ledger.continuity.cursor
 
 
+def test_a_stepped_over_number_that_never_was_is_no_restart() -> None:
+    """What could not be read behind 52 may have been no event at all: the server stands at 52, and its counter did not restart."""
+    ledger = Ledger().feed("1 2 3 X R(2) 50 51 52 X")
+    ledger.continuity.step_over_in_round(0.0, 53)
+    ledger.feed("X R(53) A(53,52,0,no)")
+    assert (0, 47) == (ledger.continuity.resets, ledger.continuity.lost)  # 4 to 49, and 53
+
+
 def test_paging_asks_again_before_settling() -> None:
     """A database query cut by its limit is asked again from its newest row; only then are holes given up."""
     continuity = Continuity(page_limit=10)
