@@ -260,11 +260,11 @@ class Continuity(Ledger):
 
     def _is_other_epoch(self, event: Event, number: int) -> bool:
         """Whether a numbered event shows that the server's counter restarted: by its identity, or, on an unproven connection, by a time or a channel's
-        own number.
+        own number. A restart ends every connection, so two events under one number of this one are the server's mistake.
         """
         known = self.numbers.get(number)
         if known is not None:
-            return known.key != event.key
+            return known.key != event.key and self.numbers.attempt_of(number) != self.attempt
         cursor = self.cursor
         if cursor is None or self.proven:
             return False

@@ -341,6 +341,8 @@ class Judge:
             self._times[number] = frame.time_s
             self._mine[number] = frame
             return
+        if number in self._mine:
+            return  # two events under one number: a restart would have ended the connection
         if before is not None or (not self._proven and (self._is_younger(frame, noted) or self._goes_backwards(frame))):
             self._new_epoch()
         if number > self._top + self.rules.max_jump:

@@ -169,6 +169,13 @@ def test_an_event_that_differs_from_the_known_one_is_a_restart_even_when_proven(
     assert (1, True) == (ledger.continuity.resets, ledger.continuity.needs_full)
 
 
+def test_two_events_under_one_number_of_one_connection_are_no_restart() -> None:
+    """The counter cannot restart while the connection lives: both are counted, the number is known."""
+    ledger = Ledger().feed("1 2 3")
+    ledger.continuity.event(0.0, fresh(2))
+    assert (0, (4, 0, 0), (0, 0, 0, 0, 0)) == (ledger.continuity.resets, ledger.origins(), ledger.numbers())
+
+
 def test_a_given_up_number_that_comes_last_of_all_is_late() -> None:
     """Its time is later than every known one's, and so is its number: that proves no restart."""
     ledger = Ledger().feed("1 2 3 X R(2) A(2,20,18,gap) +2s X R(19) 22 20")
