@@ -108,8 +108,8 @@ class Judge:
         self._confirmed: set[int] = set()
         self._old_confirmed = 0  # of epochs that ended
         self._owed = False  # a full resync is owed
-        self._lane: Frame | None = None  # of the highest number that has a channel's own
-        self._earlier_lane: Frame | None = None  # as earlier connections left it
+        self._lanes: dict[int, int] = {}  # number -> the channel's own number
+        self._earlier_lane: tuple[int, int] | None = None  # the highest of them that earlier connections brought
         self._truth: int | None = None  # the server's life that our numbers belong to, as fact
         self._times: dict[int, float | None] = {}
         self._time: float | None = None  # the last that was known at or below our position
@@ -123,8 +123,8 @@ class Judge:
     def successor(cls, saved: Judge, now: float) -> Judge:
         """The fold of the next process, which knows what `saved` had when the state file was written, and no more.
 
-        That is: the cursor, identity and time of its event and of the one before, the time that `since` begins with, the numbers seen above it, the
-        confirmed holes (missed in this process too), whether a full resync is owed, and the newest identities. Counters start at 0.
+        That is: the cursor, identity, time and channel's number of its event and of the one before, the time that `since` begins with, the numbers
+        seen above it, the confirmed holes (missed in this process too), whether a full resync is owed, and the newest identities. Counters start at 0.
         """
         result = cls(saved.rules)
         if saved.cursor is None:
@@ -135,6 +135,7 @@ class Judge:
         above = {number for number in saved._of if number > cursor}
         result._of = {number: saved._of[number] for number in known} | dict.fromkeys(above, FORGOTTEN)
         result._times = {number: saved._times[number] for number in known}
+        result._lanes = {number: saved._lanes[number] for number in known if number in saved._lanes}
         result._baseline = cursor + 1
         result._top = max((*above, *saved._confirmed, cursor))
         result._confirmed = set(saved._confirmed)
@@ -209,7 +210,7 @@ class Judge:
         self._mine = {}
         self._pings.clear()
         self._live_from = math.inf
-        self._earlier_lane = self._lane
+        self._earlier_lane = max(self._lanes.items(), default=None)
         self._earlier_top = self._top
         self._proven = self.cursor is None  # no number was ever seen before
 
@@ -337,9 +338,7 @@ class Judge:
         if before in (frame.identity, FORGOTTEN):
             if self.round is not None and number == self.round.cursor and number not in self._mine:
                 self._proven = True  # the overlap matched what an earlier connection brought
-            self._of[number] = frame.identity
-            self._times[number] = frame.time_s
-            self._mine[number] = frame
+            self._note(number, frame)
             return
         if number in self._mine:
             return  # two events under one number: a restart would have ended the connection
@@ -364,9 +363,9 @@ class Judge:
     def _goes_backwards(self, frame: Frame) -> bool:
         """A new life whose numbers run above ours, betrayed by a channel's own number that is not above what earlier connections had."""
         before = self._earlier_lane
-        if before is None or before.lane is None or frame.lane is None:
+        if before is None or frame.lane is None:
             return False
-        return (frame.number or 0) > (before.number or 0) and frame.lane <= before.lane
+        return (frame.number or 0) > before[0] and frame.lane <= before[1]
 
     def _new_number(self, at: float, number: int, frame: Frame, noted: Noted) -> None:
         if number < self._baseline:
@@ -392,14 +391,17 @@ class Judge:
         self._top = max(self._top, number)
         self._see(number, frame)
 
-    def _see(self, number: int, frame: Frame) -> None:
-        self._of[number] = frame.identity
+    def _note(self, number: int, frame: Frame) -> None:
+        """Remember a number of this connection."""
         self._mine[number] = frame
-        self._times[number] = frame.time_s
+        self._of[number], self._times[number] = frame.identity, frame.time_s
+        if frame.lane is not None:
+            self._lanes[number] = frame.lane
+
+    def _see(self, number: int, frame: Frame) -> None:
+        self._note(number, frame)
         if self._truth is None:
             self._truth = frame.epoch
-        if frame.lane is not None and (self._lane is None or number > (self._lane.number or 0)):
-            self._lane = frame
         self._advance_cursor()
 
     def _advance_cursor(self) -> None:
@@ -423,7 +425,7 @@ class Judge:
         self._baseline = 1
         mine = self._mine
         self._truth = max((f.epoch for f in mine.values()), default=None)
-        self._lane = max((f for f in mine.values() if f.lane is not None), key=lambda f: f.number or 0, default=None)
+        self._lanes = {n: f.lane for n, f in mine.items() if f.lane is not None}
         self._earlier_lane = None
         self._of = {n: f.identity for n, f in mine.items()}
         self._times = {n: f.time_s for n, f in mine.items()}
@@ -432,8 +434,7 @@ class Judge:
         parked = set(self._parked)
         for n in sorted(parked):  # this connection's too; how far they jump is judged anew
             if n <= self._top + self.rules.max_jump:
-                mine[n] = self._parked.pop(n)
-                self._of[n], self._times[n] = mine[n].identity, mine[n].time_s
+                self._note(n, self._parked.pop(n))
                 self._top = max(self._top, n)
         self._holes = {n: math.inf for n in range(1, self._top) if n not in mine}
         self._advance_cursor()

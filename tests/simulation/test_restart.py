@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from tests.simulation.faults import Act, Plan, plan_of
+from tests.simulation.faults import plan as mixed
 from tests.simulation.world import World
 
 
@@ -50,6 +51,12 @@ def test_the_next_process_goes_on(kinds: tuple[str, ...]) -> None:
         plan = crashing(seed, *kinds)
         problems = World(plan).run().problems
         assert () == problems, (seed, kinds)
+
+
+def test_mixed_trouble_and_a_crash() -> None:
+    """As many kinds at once as the normal run mixes."""
+    for seed in (*range(3, 200, 5), 5268):
+        assert () == World(crashing(seed, *mixed(seed).kinds)).run().problems, seed
 
 
 def test_holes_of_the_last_process_are_missed_in_this_one() -> None:
