@@ -15,10 +15,10 @@ import msgspec
 from syncwatch.core.effects import Answer, Notice, Poll, Refused
 from syncwatch.core.health import Condition, Reason
 from syncwatch.core.identity import Remembered
-from syncwatch.core.journal import Journal, Known
+from syncwatch.core.journal import Journal, Known, Recovered
 from syncwatch.core.recovery import Line, Pace, Recovery
 from syncwatch.core.resume import IDENTITIES_KEPT, FeedPoint, ResumePoint, Totals
-from syncwatch.core.states import Anomaly, AuditResult, Claim, Origin, State, Verdict
+from syncwatch.core.states import Anomaly, AuditResult, Claim, Disconnect, GapCause, State, Verdict
 from syncwatch.core.wire import Event, FeedProtocol, Invalid, Numbering, Page, Request
 
 SHELL_GRACE_S = 5.0
@@ -45,13 +45,14 @@ class Reading(msgspec.Struct):
     purpose: Purpose
     began_s: float
     after: int | None
-    full: bool = False
+    reference: Known | None  # what has to be found again: known before the question was asked
     poll_id: int = 0  # of the request under way; 0: all pages are here
     asked_s: float = 0.0
     proven: bool = False  # the known log
     held: list[tuple[Event, bool]] = []  # rows before the proof
     floor: Known | None = None  # the newest row so far
-    before: int | None = None  # the one before it
+    before: int | None = None  # the one before it; of the first row, what was asked behind
+    overlap: Known | None = None  # what the next page has to begin with
 
     def saw(self, row: Event) -> None:
         """A row, in order."""
@@ -77,20 +78,20 @@ class Feed(Recovery):
         self._pong_s: float | None = None  # when this connection's catch-up was over
         # the round of a new connection
         self._round_at_s: float | None = None  # the connection waits to be settled since
-        self._round_full = False
+        self._round_fresh = False
         self._replayed = 0
         # when to read
-        self._full_at_s = math.inf
         self._retry_at_s = math.inf
         self._audit_at_s = math.inf
         self._poll_at_s = math.inf
-        self._wait_until_s = -math.inf  # the server asked us to
+        self._wait_until_s = -math.inf  # the server asked us to, or fleets are spread
         # what failed
         self._failures = 0
         self._failing_since_s = 0.0
         self._refusal: tuple[Reason, float] | None = None
         self._failed_handshakes = 0
         self._reprobes = 0
+        self._stale = False  # the connection belongs to a log that is no more
 
     def configure(self, now: float) -> None:
         """The settings are new; shorter intervals count from now."""
@@ -105,6 +106,7 @@ class Feed(Recovery):
     def credentials(self, now: float) -> None:
         """A new token: what was refused is tried again at once."""
         if self._refusal is not None and self._refusal[0] in (Reason.UNAUTHORIZED, Reason.FORBIDDEN):
+            now = max(now, self._wait_until_s)
             self._retry_at_s = min(self._retry_at_s, now) if self._connected else self._retry_at_s
             self._poll_at_s = min(self._poll_at_s, now) if self._poll_at_s < math.inf else self._poll_at_s
 
@@ -115,43 +117,43 @@ class Feed(Recovery):
 
     # ------------------------------------------------------------------ a connection's life
 
-    def dial_after(self) -> int | None:
-        """Where the socket itself is to resume."""
-        return self.ledger.dial_after() if self._protocol.traits.resumes else None
+    def dialled(self) -> int | None:
+        """An attempt begins; returns where its socket is to resume."""
+        return self.ledger.dialled()
 
     def ready(self, now: float, attempt: int) -> None:
         """Compare what this connection brings with the log."""
         line, ledger = self.line, self.ledger
         polled = line.state is State.POLLING
-        self._abort(now)
+        self._abort()
         self._connected, self._pong_s = True, None
         self._failed_handshakes = self._reprobes = 0
         self._poll_at_s = self._retry_at_s = math.inf
+        based = ledger.based or ledger.base_on_last()
         ledger.opened(attempt)
-        if not ledger.based:
+        if not based:
             line.caught_up(now, "ready, nothing to resume")
             self._plan_audit(now)
-            self._read(now, Purpose.BASE)
+            self._read_soon(now)
             return
         line.move(now, State.RESYNCING, "re-probe succeeded" if polled else "ready")
-        self._round_at_s, self._round_full, self._replayed = now, self._full_at_s < math.inf, 0
-        if self._full_at_s == math.inf:
-            self._read(now, Purpose.RESUME)
+        self._round_at_s, self._round_fresh, self._replayed = now, ledger.fresh, 0
+        self._read_soon(now)
 
     def left(self, now: float) -> None:
         """The connection ended: what it has not brought it never will."""
         if self._connected:
-            self._abort(now)
+            self._abort()
             self._replayed += self.ledger.pong()
             self.ledger.closed(now)
-            self._end_round(now, Claim.NONE, Verdict.UNVERIFIABLE)
+            self._end_round(now, Claim.NONE, Verdict.UNVERIFIABLE, self._gap(now))
             self._connected = False
         self._audit_at_s = self._retry_at_s = math.inf
 
     def stopped(self, now: float) -> None:
         """No more readings."""
-        self._abort(now)
-        self._poll_at_s = self._full_at_s = math.inf
+        self._abort()
+        self._poll_at_s = math.inf
 
     def failed(self, now: float) -> Pace:
         """An attempt failed: after three of them the feed has to carry on."""
@@ -160,12 +162,12 @@ class Feed(Recovery):
             return Pace.REPROBE
         self._failed_handshakes += 1
         if self._failed_handshakes >= self.line.settings.polling_after and self._reading is None and now >= self._wait_until_s:
-            self._read(now, Purpose.POLL if self.ledger.based else Purpose.BASE)
+            self._read(now, Purpose.POLL if self.ledger.based or self.ledger.base_on_last() else Purpose.BASE)
         return Pace.RETRY
 
     def refused(self, now: float) -> None:
         """The credentials were refused: the feed takes the same."""
-        self._abort(now)
+        self._abort()
         self._poll_at_s = math.inf
 
     def reprobe_s(self) -> float:
@@ -179,31 +181,52 @@ class Feed(Recovery):
             self._pong_s = now
             self._replayed += self.ledger.pong()
             self.ledger.urgent = True
+            self._socket_alone()
+
+    def _socket_alone(self) -> None:
+        """Where the token may not read the feed the socket's word is all there is: a catch-up that does not begin with what we know is another log's."""
+        forbidden = self._refusal is not None and self._refusal[0] is Reason.FORBIDDEN
+        if forbidden and self._round_at_s is None and self._pong_s is not None and self.ledger.silent_elsewhere:
+            self.ledger.new_epoch()
 
     def reset_found(self, now: float) -> None:
         """Another log: it is read from its beginning."""
-        self._abort(now)
-        self._full_at_s = now + self.spread_s()
-        self._round_full = True
-        if self._connected and self.line.state is State.OPEN:
-            self.line.move(now, State.RESYNCING, "the server's log is another")
-            self._round_at_s = now
+        line = self.line
+        self._abort()
+        self._wait_until_s = max(self._wait_until_s, now + self.spread_s())
+        stale, self._stale = self._stale, False
+        if not self._connected:
+            self._carry_on(now)
+            self._poll_at_s = self._wait_until_s
+        elif stale:
+            line.drop(now, Disconnect.LOCAL, "the server's log is another than this connection's")
+        else:
+            self._retry_at_s, self._round_fresh = self._wait_until_s, True
+            if line.state is State.OPEN:
+                line.move(now, State.RESYNCING, "the server's log is another")
+                self._round_at_s = now
 
     # ------------------------------------------------------------------ asking
 
-    def _read(self, now: float, purpose: Purpose, full: bool = False) -> None:
+    def _read_soon(self, now: float) -> None:
+        """Read what the connection needs read, as soon as the server wants to be asked."""
+        if now < self._wait_until_s:
+            self._retry_at_s = self._wait_until_s
+        elif self._round_at_s is not None:
+            self._read(now, Purpose.RESUME)
+        else:
+            self._read(now, Purpose.AUDIT if self.ledger.based else Purpose.BASE)
+
+    def _read(self, now: float, purpose: Purpose) -> None:
         """Begin a reading."""
         ledger = self.ledger
         self._retry_at_s = math.inf
-        if full:
-            self._full_at_s = math.inf
+        self.ledger.jump_s = math.inf  # the answer explains it; one that fails is asked again
         if purpose is Purpose.AUDIT:
             self._audit_at_s = math.inf
-        after = None if full else ledger.floor_before
-        self._reading = reading = Reading(purpose, now, after, full, held=[])
-        reading.proven = full or ledger.reference is None
-        if purpose is not Purpose.TIP:
-            ledger.begin_reading()
+        after = ledger.floor_before
+        self._reading = reading = Reading(purpose, now, after, ledger.reference, before=after, held=[])
+        reading.proven = reading.reference is None
         newest = purpose in (Purpose.BASE, Purpose.TIP)
         self._poll_id -= 1  # below zero: above it are the canary's
         self._ask(now, reading, self._protocol.tip(self._poll_id) if newest else self._protocol.poll(after, self._poll_id))
@@ -216,11 +239,19 @@ class Feed(Recovery):
         self._poll_id -= 1
         self._ask(now, reading, self._protocol.poll(after, self._poll_id))
 
-    def _abort(self, now: float) -> None:
+    def _ask_on(self, now: float, reading: Reading, page: Page) -> None:
+        """The next page, from one row before its beginning: the log may have been replaced between two pages."""
+        rows, end = page.events, page.next_after
+        assert end is not None
+        overlaps = len(rows) > 1 and rows[-1].number == end
+        reading.overlap = rows[-1] if overlaps else None
+        self._ask_behind(now, reading, rows[-2].number or 0 if overlaps else end)
+
+    def _abort(self) -> None:
         """Give up the reading under way; what it has found stays found, and the next one begins behind what was compared."""
         reading, self._reading = self._reading, None
         if reading is not None and reading.proven and reading.purpose not in (Purpose.BASE, Purpose.TIP):
-            self.ledger.finish_reading(reading.floor, reading.before)
+            self.ledger.read_up_to(reading.floor, reading.before)
 
     # ------------------------------------------------------------------ answers
 
@@ -260,7 +291,7 @@ class Feed(Recovery):
     def _not_answered(self, now: float, reading: Reading, reason: Reason, detail: str) -> None:
         """A reading failed."""
         line = self.line
-        self._abort(now)
+        self._abort()
         if self._failures == 0:
             self._failing_since_s = now
         self._failures += 1
@@ -271,16 +302,15 @@ class Feed(Recovery):
             self.ledger.audits[AuditResult.FAILED] += 1
         if reading.purpose in (Purpose.AUDIT, Purpose.TIP):
             line.verification.unanswered()
-        waiting = reading.full or self._round_at_s is not None or not self.ledger.based
+        waiting = self._round_at_s is not None or self.ledger.fresh or not self.ledger.based
         pause_s = RETRY_S if waiting and reason is not Reason.FORBIDDEN else line.settings.audit_interval_s
         again_s = max(now + pause_s, self._wait_until_s)
-        if reading.full:
-            self._full_at_s = again_s
         if line.state is State.POLLING:
             self._poll_at_s = max(now + line.settings.polling_interval_s, self._wait_until_s)
             if self._failures >= FAILURES_TO_LEAVE:
                 self._poll_at_s = math.inf
                 line.move(now, State.RECONNECTING, "the feed fails as well")
+                line.redial(now, RETRY_S)
         elif self._connected:
             self._retry_at_s = again_s
             self._plan_audit(now)
@@ -307,78 +337,77 @@ class Feed(Recovery):
         """The newest row only."""
         self._reading = None
         ledger, verification = self.ledger, self.line.verification
-        newest = page.events[-1] if page.events else None
-        last = ledger.last
-        number = page.newest if newest is None else newest.number
-        ours = newest is None or newest.number not in page.skipped
-        ahead = (number or 0) > ((last.number or 0) if last is not None else 0)
-        known = newest is not None and last is not None and newest.number == last.number and newest.key == last.key
-        if known or (last is None and number is None) or (newest is None and not ahead and last is not None and last.number == number):
+        row = page.events[-1] if page.events and page.newest in (None, page.events[-1].number) else None
+        number = (row.number if row is not None else page.newest) or 0
+        delivered = 0 if ledger.last is None else ledger.last.number or 0
+        same = [known for known in (ledger.last, ledger.floor) if known is not None and known.number == number]
+        if number >= delivered and (any(row is None or row.key == known.key for known in same) or (number == 0 and ledger.reference is None)):
             verification.checked(now, needed_help=False)
             self.line.notify(now, Notice.VERIFICATION, result="verified", cursor=ledger.cursor, current=number)
-        elif ahead and ours:
+        elif row is not None and number > delivered and number not in page.skipped:
             verification.checked(now, needed_help=True)
         else:
-            self._read(now, Purpose.AUDIT)  # outside the socket's filter, or not what we know: only a comparison can tell
+            self._read(now, Purpose.AUDIT)  # hidden from the socket, or not what we know: only a comparison can tell
 
     def _rows(self, now: float, reading: Reading, page: Page) -> None:
         """One page of the log."""
-        ledger = self.ledger
-        for event in page.events:
+        events, overlap = page.events, reading.overlap
+        if overlap is not None:
+            if not events or events[0].number != overlap.number or events[0].key != overlap.key:
+                self._other_log()
+                return
+            events = events[1:]
+        for event in events:
             ours = event.number not in page.skipped
-            if not reading.proven:
-                verdict = ledger.same_epoch(event, reading.after)
-                if verdict is False:
-                    self._other_log(now)
-                    return
-                reading.held.append((event, ours))
-                if verdict is None:
-                    continue
-                reading.proven = True
-                ledger.same_log()
-                for held, held_ours in reading.held:
-                    self._row(now, reading, held, held_ours)
-                reading.held = []
-                continue
-            self._row(now, reading, event, ours)
+            if reading.proven:
+                self._row(now, reading, event, ours)
+            elif not self._prove(now, reading, event, ours):
+                return
         if page.next_after is not None:
             if page.next_after > (reading.after if reading.after is not None else -1):
                 if reading.proven:
                     self._page_done(now, reading)
                 reading.after = page.next_after
-                self._ask_behind(now, reading, page.next_after)
+                self._ask_on(now, reading, page)
             else:
                 self._not_answered(now, reading, Reason.UPSTREAM_ERROR, "the feed's next cursor does not advance")
-            return
-        if not reading.proven:
-            self._other_log(now)
-            return
-        ledger.same_log()
-        self._page_done(now, reading)
-        self._try_finish(now)
+        elif reading.proven:
+            self.ledger.same_log()
+            self._page_done(now, reading)
+            self._try_finish(now)
+        else:
+            self._other_log()
+
+    def _prove(self, now: float, reading: Reading, event: Event, ours: bool) -> bool:
+        """A row before the proof; False if it shows that the log is another."""
+        assert reading.reference is not None
+        verdict = self.ledger.same_epoch(reading.reference, event, reading.after)
+        if verdict is False:
+            self._other_log()
+            return False
+        reading.held.append((event, ours))
+        if verdict:
+            reading.proven = True
+            self.ledger.same_log()
+            for held, held_ours in reading.held:
+                self._row(now, reading, held, held_ours)
+            reading.held = []
+        return True
 
     def _row(self, now: float, reading: Reading, event: Event, ours: bool) -> None:
         reading.saw(event)
-        self.ledger.row(now, event, ours, self._promised(reading))
-
-    def _promised(self, reading: Reading) -> Origin:
-        if reading.purpose is Purpose.POLL:
-            return Origin.POLL
-        if reading.full or (reading.purpose is Purpose.RESUME and not self._protocol.traits.resumes):
-            return Origin.STORE
-        return Origin.AUDIT
+        self.ledger.row(now, event, ours, self._connected)
 
     def _page_done(self, now: float, reading: Reading) -> None:
         self.ledger.read_past()
         if reading.purpose is Purpose.POLL and self.ledger.book(now, since_s=-math.inf, grace_s=-math.inf):
             self.line.came(now)
 
-    def _other_log(self, now: float) -> None:
+    def _other_log(self) -> None:
         """What was read is not what we know: the session tells of the reset and comes back with `reset_found`."""
-        if self._reading is not None:
-            self._reading.proven = False
-        self._abort(now)
-        self.ledger.new_epoch()
+        self._abort()
+        self._stale = self._connected and self.ledger.proven
+        self.ledger.new_epoch(stale=self._stale)
 
     # ------------------------------------------------------------------ settling
 
@@ -397,65 +426,64 @@ class Feed(Recovery):
         if self.ledger.waiting or (self._round_at_s is not None and self._since_s == math.inf):
             return
         self._reading = None
-        self.ledger.finish_reading(reading.floor, reading.before)
+        self.ledger.read_up_to(reading.floor, reading.before)
         if reading.purpose is Purpose.POLL:
             self._polled(now)
         else:
-            self._compared(now, reading)
+            self._compared(now)
 
-    def _compared(self, now: float, reading: Reading) -> None:
+    def _gap(self, now: float) -> Recovered:
+        """What had to be recovered since the last reading ended, and tell of it."""
+        cause = GapCause.LIVE if self._round_at_s is None else GapCause.RECONNECT
+        recovered = self.ledger.recovered_since(cause)
+        if recovered.count:
+            self.line.notify(now, Notice.GAP, cause=cause, first=recovered.low, last=recovered.top, missing=recovered.count)
+        return recovered
+
+    def _compared(self, now: float) -> None:
         """Everything that the log has is accounted for."""
         line, ledger, verification = self.line, self.ledger, self.line.verification
-        repaired = ledger.recovered_now
-        ledger.audits[AuditResult.REPAIRED if repaired else AuditResult.CLEAN] += 1
         settling = self._round_at_s is not None
-        if repaired:
-            cause = "reconnect" if settling else "live"
-            line.notify(now, Notice.GAP, cause=cause, first=ledger.recovered_low, last=ledger.recovered_top, missing=repaired)
-        if repaired and ledger.silent_above:
+        recovered, fresh = self._gap(now), ledger.compared()
+        repaired = recovered.count > 0
+        ledger.audits[AuditResult.REPAIRED if repaired else AuditResult.CLEAN] += 1
+        if repaired and ledger.silent(recovered):
             verification.behind(now)
-            line.notify(now, Notice.VERIFICATION, result="behind", cursor=ledger.cursor, current=ledger.recovered_top)
+            line.notify(now, Notice.VERIFICATION, result="behind", cursor=ledger.cursor, current=recovered.top)
         elif settling:
             verification.settled(now)
         else:
             verification.checked(now, needed_help=False)
         if settling:
             verdict = Verdict.CONTRADICTED if repaired else Verdict.VERIFIED
-            if reading.full or self._round_full or (not repaired and ledger.dense and ledger.holes_in_feed):
+            if fresh or self._round_fresh or (not repaired and ledger.dense and ledger.holes_in_feed):
                 verdict = Verdict.UNVERIFIABLE
-            self._end_round(now, Claim.COMPLETE, verdict)
+            self._end_round(now, Claim.COMPLETE, verdict, recovered)
             line.caught_up(now, "settled")
-        elif repaired:
-            ledger.gap_seen()
         self._plan_audit(now)
 
-    def _end_round(self, now: float, claim: Claim, verdict: Verdict) -> None:
+    def _end_round(self, now: float, claim: Claim, verdict: Verdict, recovered: Recovered) -> None:
         """The question what a new connection brought is answered, or given up."""
         if self._round_at_s is None:
             return
         duration_s, self._round_at_s = now - self._round_at_s, None
-        current = None if claim is Claim.NONE or self.ledger.floor is None else self.ledger.floor.number
-        self.tell_settled(now, self.ledger.settle(claim, verdict, duration_s, self._replayed, current))
+        self.tell_settled(now, self.ledger.settle(claim, verdict, duration_s, self._replayed, recovered.count))
 
     def _give_up_round(self, now: float, why: str) -> None:
         """The feed does not answer: go on without its word."""
         if self._round_at_s is None:
             return
-        if self._refusal is not None and self._refusal[0] is Reason.FORBIDDEN and not self.ledger.proven and self._pong_s is not None:
-            self.ledger.new_epoch()  # the socket's word is all there is, and it did not begin with what we know
-        self._end_round(now, Claim.NONE, Verdict.UNVERIFIABLE)
+        self._end_round(now, Claim.NONE, Verdict.UNVERIFIABLE, self._gap(now))
         self.line.caught_up(now, why)
+        self._socket_alone()
 
     # ------------------------------------------------------------------ instead of a socket
 
     def _polled(self, now: float) -> None:
         """The log was read to its end."""
         self.line.verification.read(now)
-        repaired = self.ledger.recovered_now
-        if repaired:
-            low, top = self.ledger.recovered_low, self.ledger.recovered_top
-            self.line.notify(now, Notice.GAP, cause="live", first=low, last=top, missing=repaired)
-            self.ledger.gap_seen()
+        self.ledger.compared()
+        self._gap(now)
         self._carry_on(now)
 
     def _carry_on(self, now: float) -> None:
@@ -464,7 +492,7 @@ class Feed(Recovery):
         if line.state in (State.RECONNECTING, State.FAILED):
             line.move(now, State.POLLING, "fallback")
             line.redial(now, self.reprobe_s())
-        self._poll_at_s = now + line.settings.polling_interval_s
+        self._poll_at_s = max(now + line.settings.polling_interval_s, self._wait_until_s)
 
     # ------------------------------------------------------------------ timers
 
@@ -480,22 +508,20 @@ class Feed(Recovery):
         self._try_finish(now)
         if self._round_at_s is not None and self._failures and now >= self._round_at_s + line.settings.ack_timeout_s:
             self._give_up_round(now, "the feed does not answer")
+        ripe = line.verification.ripened(now)
+        if ripe:
+            line.notify(now, Notice.VERIFICATION, result="behind", cursor=ledger.cursor, current=None)
         if self._reading is not None:
             return
-        if self._full_at_s <= now:
-            self._read(now, Purpose.RESUME if self._round_at_s is not None else Purpose.AUDIT, full=True)
-        elif self._retry_at_s <= now:
-            settled = Purpose.AUDIT if ledger.based else Purpose.BASE
-            self._read(now, Purpose.RESUME if self._round_at_s is not None else settled)
+        if self._retry_at_s < math.inf:
+            if self._retry_at_s <= now:
+                self._read_soon(now)
         elif self._round_at_s is None and ledger.based and now >= self._wait_until_s:
-            self._tick_open(now)
+            self._tick_open(now, ripe)
 
-    def _tick_open(self, now: float) -> None:
-        ledger, verification = self.ledger, self.line.verification
-        if verification.ripened(now):
-            self.line.notify(now, Notice.VERIFICATION, result="behind", cursor=ledger.cursor, current=None)
-            self._read(now, Purpose.AUDIT)
-        elif self._audit_due_s() <= now:
+    def _tick_open(self, now: float, ripe: bool) -> None:
+        verification = self.line.verification
+        if ripe or self._audit_due_s() <= now:
             self._read(now, Purpose.AUDIT)
         elif verification.due_s <= now:
             verification.due_s = math.inf
@@ -515,9 +541,7 @@ class Feed(Recovery):
             self._not_answered(now, reading, Reason.UPSTREAM_ERROR, "no answer")
         if self._connected or self._reading is not None or self.line.state is not State.POLLING:
             return
-        if self._full_at_s <= now:
-            self._read(now, Purpose.POLL, full=True)
-        elif self._poll_at_s <= now:
+        if self._poll_at_s <= now:
             self._poll_at_s = math.inf
             self._read(now, Purpose.POLL)
 
@@ -526,15 +550,16 @@ class Feed(Recovery):
 
     def deadline(self, now: float) -> float:
         """When `tick` has something to do."""
-        deadline = self.ledger.next_book_s(self._since_s)
+        deadline = min(self.ledger.next_book_s(self._since_s), self.line.verification.verdict_s)
         if self._round_at_s is not None and self._failures:
             deadline = min(deadline, self._round_at_s + self.line.settings.ack_timeout_s)
         if self._reading is not None:
             done = not self._reading.poll_id and not self.ledger.waiting
             return min(deadline, now) if done and self._since_s < math.inf else deadline
-        deadline = min(deadline, self._full_at_s, self._retry_at_s)
+        if self._retry_at_s < math.inf:
+            return min(deadline, self._retry_at_s)
         if self._round_at_s is None and self.ledger.based:
-            due_s = min(self._audit_due_s(), self.line.verification.due_s, self.line.verification.verdict_s)
+            due_s = min(self._audit_due_s(), self.line.verification.due_s)
             deadline = min(deadline, max(due_s, self._wait_until_s))
         return deadline
 
@@ -545,7 +570,7 @@ class Feed(Recovery):
             return self._lost_s(reading) if reading.poll_id else math.inf
         if self._connected or self.line.state is not State.POLLING:
             return math.inf
-        return min(self._poll_at_s, self._full_at_s)
+        return self._poll_at_s
 
     # ------------------------------------------------------------------ outputs
 
@@ -564,7 +589,7 @@ class Feed(Recovery):
         keys, hashes = ledger.identities.newest(IDENTITIES_KEPT)
         floor, before = ledger.position(IDENTITIES_KEPT)
         feed = FeedPoint(
-            self._protocol.scope, ledger.based, _kept(ledger.last), _kept(ledger.before_last), _kept(floor), before
+            self._protocol.scope, ledger.based, _kept(ledger.last), _kept(ledger.before_last), _kept(floor), before, ledger.fresh
         )
         return ResumePoint(
             saved_wall_s=wall_s,
@@ -583,7 +608,7 @@ class Feed(Recovery):
         if feed is None or not feed.based or feed.scope != self._protocol.scope:
             return False
         self.ledger.restore_identities(point.keys, point.hashes)
-        self.ledger.restore(point.epoch, feed.last, feed.before_last, feed.floor, feed.floor_before)
+        self.ledger.restore(point.epoch, feed)
         return True
 
 

@@ -4,14 +4,21 @@ The rules, in the words of the oracle:
 
 - An event is known by its key. First copies are counted by origin: `live` and `store` from the socket, `poll`, `audit` and `store` from the feed. Only frames of
   the socket are counted as duplicates; rows of the feed are evidence, not deliveries.
-- A socket that resumes sends its catch-up before it reads anything from us, so the answer to our first ping marks its end: what a connection that
-  resumed brought before its first pong is `store`, everything else that it brings is `live`. A definition, not knowledge.
+- A socket that was dialled with a position sends its catch-up before it reads anything from us, so the answer to our first ping marks its end: what such a
+  connection brought before its first pong is `store`, everything else that a socket brings is `live`. A definition, not knowledge.
+- The first position is the newest row when we came; nothing up to it is ours to judge. A connection that brought something and was gone before the log could be
+  read has set it itself: its last event.
 - Every reading of the feed starts one row before the `floor`, the last row that was compared, and must find the floor, key and all, before it finds a higher
-  number or one that was not asked for; else the server's log is another: a new epoch, and it is read from its beginning.
+  number or one that was not asked for; else the server's log is another: a new epoch, and it is read from its beginning. Where there is no floor yet it must find
+  the last event that was delivered before it asked. Each further page starts one row before the end of the last one, and must begin with it. A connection that had shown that it is of the old log is left.
 - A row that the socket had not brought is *found*. If the socket brings it within the grace it is `late`. If not: a row up to the highest number that had been
   delivered when the connection began, or one that the socket promised, is missed, and recovered in the same step (origin `audit`). A row that nobody
-  promised (no socket that resumes, a new epoch read from its beginning, the time without a socket) is delivery: `store`, or `poll` while polling.
+  promised is delivery: `poll` without a socket; else `store`. Nothing is promised by a socket that was not dialled with a position until a first reading came to
+  its end (that of the first position is one), and nothing of a new epoch until it was read to its end once, however many connections that takes.
 - An event that the socket brought and that the feed, read past its number, does not have is `invented`.
+- A reading that had to recover something is a gap, one, whatever became of the reading: `reconnect` while a connection is being settled, else `live`. What it
+  recovered after it failed belongs to the next one.
+- The push path is behind if the newest that had to be recovered is above all that the connection brought, and above all that was delivered before it.
 """
 
 from __future__ import annotations
@@ -23,6 +30,7 @@ import msgspec
 
 from syncwatch.core.identity import Remembered
 from syncwatch.core.ledger import Ledger, Settled
+from syncwatch.core.resume import FeedPoint
 from syncwatch.core.snapshot import ContinuitySnapshot, Moment
 from syncwatch.core.states import AuditResult, AuditVerdict, Claim, GapCause, Origin, Verdict
 from syncwatch.core.wire import Event
@@ -50,6 +58,15 @@ class CatchUp(msgspec.Struct):
     firsts: int = 0
 
 
+class Recovered(msgspec.Struct):
+    """What one reading had to recover; `silent_top`: the highest of it that the present connection should have brought."""
+
+    count: int = 0
+    low: int = 0
+    top: int = 0
+    silent_top: int = 0
+
+
 class Journal(Ledger):
     """Two memories side by side: what arrived and was not compared yet, and what the feed has and did not arrive yet."""
 
@@ -66,21 +83,24 @@ class Journal(Ledger):
         self.last: Known | None = None  # the highest number delivered in a proven epoch, and the one before it
         self.before_last: Known | None = None
         self.proven = True
+        self.fresh = False  # a new epoch, not read to its end yet
+        self._dialled_after: int | None = None
+        self._resumed = False  # the connection was dialled with a position
+        self._settled = False  # a reading came to its end since it began
         self._top_here = 0  # the highest number that this connection brought
         self._top_at_open = 0  # the highest number delivered before it
         # compared
         self.based = False  # the first position in the log is known
         self.floor: Known | None = None  # the last row compared; None: the log was empty, or begins anew
         self.floor_before: int | None = None  # the row before it; None: it is the first of the log
+        self._kept: tuple[Known | None, int | None] = None, None  # the last floor below which nothing waits
         self._base = 0  # nothing up to this number is judged: the log was longer when we came
         self._head = 0  # the highest row read
         self._here: dict[int, Event] = {}  # brought by this connection, not compared
         self._earlier: dict[int, Event] = {}  # brought by connections before it, not compared
         self.forgotten_up_to = 0
         self._found: dict[int, Found] = {}
-        self.recovered_top = 0  # the highest number that had to be recovered in the reading under way
-        self.recovered_low = 0
-        self.recovered_now = 0
+        self.recent = Recovered()  # since the last reading ended
         self.holes_in_feed = False  # a dense log that is not: hidden rows, or rows never written
         self.jump_s = math.inf  # when a jump was seen that nothing has explained
 
@@ -90,10 +110,25 @@ class Journal(Ledger):
         """A new connection. Unless it is the first, its server's log may be another."""
         self.attempt = attempt
         self._top_here = 0
-        self._top_at_open = self._top
+        self._top_at_open = self._promised_top
         self.proven = self.reference is None
-        resumed = self.resumes and self.dial_after() is not None
-        self.window = CatchUp() if resumed else None
+        self._resumed, self._settled = self._dialled_after is not None, False
+        self.window = CatchUp() if self._resumed else None
+
+    def dialled(self) -> int | None:
+        """An attempt begins; returns where its socket is to resume."""
+        self._dialled_after = self.dial_after() if self.resumes else None
+        return self._dialled_after
+
+    @property
+    def silent_elsewhere(self) -> bool:
+        """Whether a catch-up that was to begin with the last event did not bring it."""
+        after = self._dialled_after
+        return not self.proven and self.window is None and after is not None and after < self._top
+
+    @property
+    def _promised_top(self) -> int:
+        return 0 if self.fresh else self._top
 
     def dial_after(self) -> int | None:
         """Where the socket is to resume: one event before the last, so that the first one to come is known."""
@@ -127,7 +162,7 @@ class Journal(Ledger):
         self.book(now, since_s=-math.inf, grace_s=-math.inf)
         self._earlier.update(self._here)
         self._here = {}
-        self._top_at_open = self._top
+        self._top_at_open = self._promised_top
         self.jump_s = math.inf
 
     # ------------------------------------------------------------------ from the socket
@@ -165,7 +200,6 @@ class Journal(Ledger):
             self.out_of_order += 1
         else:
             if self.dense and self.window is None and self._top_here and number > self._top_here + 1 and not self.holes_in_feed:
-                self.gaps[GapCause.LIVE] += 1
                 self.jump_s = min(self.jump_s, now)
                 self.urgent = True
             self._top_here = number
@@ -175,6 +209,7 @@ class Journal(Ledger):
         if found is not None and found.event.key == event.key:
             del self._found[number]
             self.audit_events[AuditVerdict.LATE] += 1
+            self._keep()
             self.urgent = True
         elif number > self._head or not self.proven:
             self._here[number] = event
@@ -229,15 +264,20 @@ class Journal(Ledger):
                 del self._here[number]
                 self.audit_events[AuditVerdict.INVENTED] += number > self._base
 
-    def new_epoch(self) -> None:
-        """The log is another: only what this connection brought still means anything; everything is to be read from the beginning."""
+    def new_epoch(self, stale: bool = False) -> None:
+        """The log is another: only what this connection brought still means anything, and if it is `stale` not even that; everything is to be read from the
+        beginning.
+        """
+        if stale:
+            self._here = {}
         self.epoch += 1
         self.resets += 1
         self._earlier = {}
         self._found = {}
         self.floor = self.last = self.before_last = self.cursor = self.floor_before = None
+        self._kept = None, None
         self._base = self._head = self._top_at_open = self.forgotten_up_to = 0
-        self.based = self.proven = True
+        self.based = self.proven = self.fresh = True
         for number in sorted(self._here):
             self._delivered(self._here[number], number)
         self.urgent = True
@@ -249,36 +289,49 @@ class Journal(Ledger):
 
         `before`: the number that precedes the last row, if any; `newest`: the server's own word, where the newest row is hidden from us.
         """
-        self.based = True
+        self.based = self._settled = True
         self.floor = rows[-1] if rows else None
         self.floor_before = before if rows else newest or None
-        self._base = self._head = (newest or 0) if self.floor is None else self.floor.number or 0
+        self._begin_behind((newest or 0) if self.floor is None else self.floor.number or 0)
+
+    def base_on_last(self) -> bool:
+        """The first position, if a connection has set it: the last event that was delivered."""
+        last = self.last
+        if last is None or last.number is None:
+            return False
+        before = None if self.before_last is None else self.before_last.number
+        self.based, self.floor, self.floor_before = True, last, last.number - 1 if self.dense else before
+        self._begin_behind(last.number)
+        return True
+
+    def _begin_behind(self, number: int) -> None:
+        self._base = self._head = number
+        self._keep()
         for arrived in (self._here, self._earlier):
-            for number in [number for number in arrived if number <= self._base]:
-                del arrived[number]
+            for old in [old for old in arrived if old <= number]:
+                del arrived[old]
+
+    def _keep(self) -> None:
+        if not self._found:
+            self._kept = self.floor, self.floor_before
 
     @property
     def reference(self) -> Known | None:
         """What a reading must find again: the floor; where the log was empty when we came, the last event that was delivered."""
         return self.floor or self.last
 
-    def same_epoch(self, row: Event, after: int | None) -> bool | None:
+    @staticmethod
+    def same_epoch(reference: Known, row: Event, after: int | None) -> bool | None:
         """What a row of a reading that asked behind `after` says about the log: the known one, another one, or nothing yet."""
-        reference, number = self.reference, row.number or 0
-        if reference is None:
-            return True
+        number = row.number or 0
         if number == reference.number:
             return row.key == reference.key
         if number > (reference.number or 0) or (after is not None and number <= after):
             return False
         return None
 
-    def begin_reading(self) -> None:
-        """A reading of the feed starts: what it will have to recover is counted from here."""
-        self.recovered_top = self.recovered_low = self.recovered_now = 0
-
-    def row(self, now: float, event: Event, ours: bool, promised: Origin) -> None:
-        """One row from the floor on; the floor itself was compared before. `promised`: what it is if the socket does not bring it and was not meant to have brought it before."""
+    def row(self, now: float, event: Event, ours: bool, connected: bool) -> None:
+        """One row from the floor on; the floor itself was compared before."""
         number = event.number
         assert number is not None  # the codec gives numbered rows only
         if number > self._head:
@@ -286,10 +339,21 @@ class Journal(Ledger):
                 self.holes_in_feed = True
             self._head = number
         compared = self.floor is not None and number == self.floor.number
-        if compared or not ours or number <= max(self._base, self.forgotten_up_to) or self._take(number, event) or self.identities.knows(event):
+        if compared or not ours or number <= max(self._base, self.forgotten_up_to):
             return
-        origin = Origin.AUDIT if number <= self._top_at_open else promised
-        self._found[number] = Found(event, now, origin)
+        if self._take(number, event) or self.identities.knows(event):
+            self._delivered(event, number)
+        elif number not in self._found:
+            self._found[number] = Found(event, now, self._origin(number, connected))
+
+    def _origin(self, number: int, connected: bool) -> Origin:
+        """What a row becomes if the socket does not bring it in time."""
+        if number <= self._top_at_open:
+            return Origin.AUDIT
+        if not connected:
+            return Origin.POLL
+        promised = not self.fresh and (self._resumed or self._settled)
+        return Origin.AUDIT if promised else Origin.STORE
 
     def _take(self, number: int, event: Event) -> bool:
         """Whether the socket has brought the row already; it is compared now."""
@@ -312,6 +376,8 @@ class Journal(Ledger):
         due = [number for number, found in self._found.items() if max(found.at_s, since_s) + grace_s <= now]
         for number in due:
             self._book(self._found.pop(number))
+        if due:
+            self._keep()
         return len(due)
 
     def _book(self, found: Found) -> None:
@@ -323,9 +389,11 @@ class Journal(Ledger):
             self.missed += 1
             self.recovered += 1
             self.audit_events[AuditVerdict.MISSED] += 1
-            self.recovered_now += 1
-            self.recovered_top = max(self.recovered_top, number)
-            self.recovered_low = min(self.recovered_low or number, number)
+            recent = self.recent
+            recent.count += 1
+            recent.low, recent.top = min(recent.low or number, number), max(recent.top, number)
+            if number > self._top_at_open:
+                recent.silent_top = max(recent.silent_top, number)
         self._delivered(event, number)
 
     def next_book_s(self, since_s: float) -> float:
@@ -337,40 +405,46 @@ class Journal(Ledger):
         """Whether rows wait for the socket."""
         return bool(self._found)
 
-    def finish_reading(self, floor: Known | None, before: int | None) -> None:
-        """The reading is settled: the next one starts from here."""
+    def read_up_to(self, floor: Known | None, before: int | None) -> None:
+        """The next reading starts from here."""
         if floor is not None:
             self.floor, self.floor_before = floor, before
         self.jump_s = math.inf
+        self._keep()
 
-    @property
-    def silent_above(self) -> bool:
+    def compared(self) -> bool:
+        """A reading came to its end; returns whether it was a new epoch's first."""
+        fresh, self.fresh, self._settled = self.fresh, False, True
+        return fresh
+
+    def silent(self, recovered: Recovered) -> bool:
         """Whether the newest that had to be recovered is above everything that the connection brought: the push path is behind."""
-        return self.recovered_top > self._top_here
+        return recovered.silent_top > self._top_here
 
-    def gap_seen(self) -> None:
-        """A comparison outside a connection's catch-up had to recover something."""
-        self.gaps[GapCause.LIVE] += 1
+    def recovered_since(self, cause: GapCause) -> Recovered:
+        """What had to be recovered since the last reading ended; a gap if that is anything."""
+        recent, self.recent = self.recent, Recovered()
+        if recent.count:
+            self.gaps[cause] += 1
+        return recent
 
-    def settle(self, claim: Claim, verdict: Verdict, duration_s: float, replayed: int, current: int | None) -> Settled:
+    def settle(self, claim: Claim, verdict: Verdict, duration_s: float, replayed: int, recovered: int) -> Settled:
         """A connection's catch-up was compared with the feed, or could not be."""
         self.resyncs[claim, verdict] = self.resyncs.get((claim, verdict), 0) + 1
         if claim is not Claim.NONE:
             self.resync_duration.observe(duration_s)
-        if self.recovered_now:
-            self.gaps[GapCause.RECONNECT] += 1
         return Settled(
             claim=claim,
             verdict=verdict,
             replayed=replayed,
-            gap_detected=self.recovered_now > 0,
-            recovered=self.recovered_now,
+            gap_detected=recovered > 0,
+            recovered=recovered,
             lost=0,
             unaccounted=0,
-            current=current,
+            current=None if claim is Claim.NONE or self.floor is None else self.floor.number,
             after=self._top_at_open,
             duration_s=duration_s,
-            needed_help=self.recovered_now > 0,
+            needed_help=recovered > 0,
         )
 
     def snapshot(self, last_loss: Moment | None) -> ContinuitySnapshot:
@@ -381,20 +455,19 @@ class Journal(Ledger):
     # ------------------------------------------------------------------ resume point
 
     def position(self, kept: int) -> tuple[Known | None, int | None]:
-        """Where a next process that knows the `kept` newest identities can begin to compare: the floor, and the row before it.
+        """Where a next process that knows the `kept` newest identities can begin to compare: the last floor below which nothing waits, and the row before it.
 
-        The floor itself if everything that arrived behind it is among them and nothing waits for its grace; else the last event delivered.
+        If too much arrived behind it for those identities, the last event delivered: what the socket left out before it stays unknown.
         """
-        if not self._found and len(self._here) + len(self._earlier) <= kept // 2:
-            return self.floor, self.floor_before
+        if len(self._here) + len(self._earlier) <= kept // 2 or self.last is None:
+            return self._kept
         return self.last, None if self.before_last is None else self.before_last.number
 
-    def restore(self, epoch: int, last: Known | None, before_last: Known | None, floor: Known | None, floor_before: int | None) -> None:
+    def restore(self, epoch: int, point: FeedPoint) -> None:
         """Start where an earlier process stopped."""
         self.epoch = self.epoch_told = epoch
-        self.last, self.before_last = last, before_last
-        self.cursor = None if last is None else last.number
-        self.floor, self.floor_before, self.based = floor, floor_before, True
-        self._base = floor_before or 0
-        self._head = 0 if floor is None else floor.number or 0
-        self._top_at_open = self._top
+        self.last, self.before_last = point.last, point.before_last
+        self.cursor = None if point.last is None else point.last.number
+        self.floor, self.floor_before, self.based, self.fresh = point.floor, point.floor_before, True, point.fresh
+        self._begin_behind(point.floor_before or 0 if point.floor is None else point.floor.number)
+        self._top_at_open = self._promised_top

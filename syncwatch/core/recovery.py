@@ -173,8 +173,8 @@ class Recovery:
         """When `tick_always` has something to do."""
         return math.inf
 
-    def dial_after(self) -> int | None:
-        """The number after which the socket itself resumes; None if it does not."""
+    def dialled(self) -> int | None:
+        """An attempt begins; returns the number after which its socket itself resumes, None if it does not."""
         return None
 
     def conditions(self, now: float) -> list[Condition]:

@@ -34,11 +34,12 @@ class FeedPoint(msgspec.Struct, frozen=True):
     before_last: Remembered | None = None
     floor: Remembered | None = None
     floor_before: int | None = None
+    fresh: bool = False  # the log is another than the one before, and was not yet read to its end
 
     def plausible(self) -> bool:
         """Whether the numbers are in order."""
         ordered = self.before_last is None or (self.last is not None and self.before_last.number < self.last.number)
-        return ordered and (self.floor_before is None or (self.floor is not None and self.floor_before < self.floor.number))
+        return ordered and (self.floor is None or self.floor_before is None or self.floor_before < self.floor.number)
 
 
 class ResumePoint(msgspec.Struct, frozen=True):

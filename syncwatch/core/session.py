@@ -412,7 +412,7 @@ class Session:
         attempt = self.attempts.dial(now)
         self._dialling, self._changed_credentials = True, False
         self._dial_deadline_s = now + self.settings.connect_timeout_s
-        self._out.append(Dial(attempt, self.protocol.dial(self.recovery.dial_after()), self.settings.connect_timeout_s))
+        self._out.append(Dial(attempt, self.protocol.dial(self.recovery.dialled()), self.settings.connect_timeout_s))
 
     def _handshake_timeout(self, now: float) -> None:
         self._out.append(Close(self.attempts.number, 1000, "handshake timeout"))
