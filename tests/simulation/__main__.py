@@ -2,6 +2,8 @@
 
 python -m tests.simulation SEED [--verbose]   one schedule; --verbose tells every frame
 python -m tests.simulation --count 100000     seeds 0 to 99999; failing ones are listed, and then the exit code is 1
+
+With --feeds relayfile or --feeds observer the same for the protocols that settle by reading a feed.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ import sys
 import time
 
 from tests.simulation.faults import KINDS, plan, plan_of
+from tests.simulation.feeds import byhand
+from tests.simulation.feeds.plans import OBSERVER, RELAYFILE
 from tests.simulation.runner import Tally, outcomes
 from tests.simulation.world import World
 
@@ -65,7 +69,12 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--processes", type=int)
+    parser.add_argument("--feeds", choices=(RELAYFILE, OBSERVER), help="schedules of this protocol instead of the acknowledging one")
     given = parser.parse_args()
+    if given.feeds is not None and given.seed is not None:
+        return byhand.one(given.feeds, given.seed, given.kinds, given.verbose, given.pedantic)
+    if given.feeds is not None:
+        return byhand.many(given.feeds, given.first, given.count, given.processes)
     if given.seed is not None:
         return one(given.seed, given.kinds, given.verbose, given.pedantic)
     return many(given.first, given.count, given.processes)

@@ -69,6 +69,11 @@ class Direction:
         self._held = 0  # how many of them are due and wait for the thaw
         self.frozen = False
 
+    @property
+    def queued(self) -> int:
+        """How much is under way."""
+        return len(self._under_way)
+
     def carry(self, deliver: Action) -> None:
         """Deliver after the latency, never before what was sent earlier."""
         self._under_way.append(deliver)

@@ -1,0 +1,646 @@
+"""The oracle: what the counters must be, folded from facts alone, by the rules at the head of `core/journal.py` (wire: relayfile §3, §4; relaycast §12).
+
+What belongs here: the rules read as plainly as possible, with one entry per event. Which log an event is of, and whether it was invented, is known here as
+fact. What the wire cannot tell is counted by name in `exemptions`, and a schedule that used one is not compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+
+import msgspec
+
+from tests.simulation.facts import Arrived, Closed, Frame, Kind, Opened
+from tests.simulation.feeds.facts import Answered, Asked, Dialled, FeedFact, FeedFrame, Renewed, Row, Unanswered
+
+SAME_S = 1e-9  # times nearer than this are one moment
+IDENTITIES_KEPT = 512  # of a process that ended
+UNCOMPARED_KEPT = IDENTITIES_KEPT // 2
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What the protocol can do, and the settings that the accounting depends on."""
+
+    resumes: bool
+    dense: bool
+    hole_grace_s: float = 2.0
+    ack_timeout_s: float = 10.0
+    verify_grace_s: float = 2.0
+    pause_s: float = 2.0  # after a reading that failed
+
+
+class Counters(msgspec.Struct):
+    """What the ledger must show."""
+
+    live: int = 0
+    store: int = 0
+    poll: int = 0
+    audit: int = 0
+    ring: int = 0
+    undecided: int = 0
+    duplicates: int = 0
+    out_of_order: int = 0
+    missed: int = 0
+    recovered: int = 0
+    lost: int = 0
+    unaccounted: int = 0
+    missing: int = 0
+    late: int = 0
+    resets: int = 0
+    replayed: int = 0
+    gaps_live: int = 0
+    gaps_reconnect: int = 0
+    malformed: int = 0
+    bad_sequence: int = 0
+    clean: int = 0
+    repaired: int = 0
+    failed: int = 0
+    found_late: int = 0
+    found_missed: int = 0
+    found_invented: int = 0
+    verified: int = 0
+    behind: int = 0
+    unanswered: int = 0
+
+
+class Waiting(msgspec.Struct):
+    """A row that the socket has not brought yet."""
+
+    row: Row
+    at: float
+    origin: str
+
+
+class Reading(msgspec.Struct):
+    """A reading of the feed under way."""
+
+    purpose: str
+    poll: int
+    after: int | None
+    reference: Row | None
+    known_log: bool
+    asked: bool = True  # an answer is awaited
+    second: bool = False  # the newest row itself is asked for
+    held: list[Row] = []
+    newest: Row | None = None
+    before: int | None = None
+    overlap: Row | None = None  # what the next page has to begin with
+
+
+class Judge:
+    """The fold. Feed facts in order, then read `counters`."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.counters = Counters()
+        self.resyncs: Counter[tuple[str, str]] = Counter()
+        self.exemptions: Counter[str] = Counter()
+        self.complaints: list[str] = []
+        self.known: dict[str, None] = {}  # delivered, the newest last
+        # the log that the client knows
+        self.life: int | None = None
+        self.based = False
+        self.base = 0
+        self.head = 0
+        self.floor: Row | None = None
+        self.floor_before: int | None = None
+        self.settled: tuple[Row | None, int | None] = None, None  # the last floor with nothing waiting below it
+        self.mine: dict[int, Row] = {}  # delivered of that log
+        self.pending: dict[str, tuple[Row, bool]] = {}  # brought by sockets and not compared; whether invented
+        self.unproven: dict[str, Row] = {}  # of them, brought by this connection before its log was known
+        self.waiting: dict[str, Waiting] = {}
+        self.fresh = False  # a new log, not yet read to its end
+        self.holes = False
+        self.excused = 0, 0  # the first position: the log it is of, and its number; what is not above it is not ours to judge
+        # the connection
+        self.connection: int | None = None
+        self.dialled: int | None = None
+        self.resumed = False
+        self.proven = True
+        self.compared = False  # a reading came to its end on this connection
+        self.top_here = 0
+        self.top_at_open = 0
+        self.in_catch_up = False
+        self.pong_at: float | None = None
+        self.round_at: float | None = None
+        self.round_fresh = False
+        # readings
+        self.reading: Reading | None = None
+        self.failing = False
+        self.forbidden = False
+        self.wait_until = self.not_before = -math.inf
+        self.asked_at: deque[float] = deque(maxlen=6)
+        self.recovered: list[int] = []  # since the last comparison ended
+        # the push path
+        self.is_behind = False
+        self.suspicion = math.inf
+
+    @classmethod
+    def successor(cls, saved: Judge) -> Judge:
+        """The fold of the next process, which knows what `saved` had when the state file was written, and no more. Counters start at 0."""
+        result = cls(saved.rules)
+        if not saved.based:
+            return result
+        result.known = dict.fromkeys(list(saved.known)[-IDENTITIES_KEPT:])
+        result.based, result.life, result.fresh, result.excused = True, saved.life, saved.fresh, saved.excused
+        top = sorted(saved.mine)[-2:]
+        result.mine = {number: saved.mine[number] for number in top}
+        result.floor, result.floor_before = saved.settled
+        if len(saved.pending) > UNCOMPARED_KEPT:
+            result.floor, result.floor_before = saved.mine[top[-1]], top[0] if len(top) > 1 else None
+        result.settled = result.floor, result.floor_before
+        result.base = result.head = result.floor.number if result.floor is not None else result.floor_before or 0
+        result.top_at_open = 0 if result.fresh else result.top
+        return result
+
+    # -- facts -------------------------------------------------------------------------------------------------------
+
+    def feed(self, fact: FeedFact) -> None:
+        """One fact of the client's side; the server's own are passed over."""
+        if isinstance(fact, Arrived):
+            self.advance(fact.at)
+            if fact.connection == self.connection:
+                self._arrived(fact.at, fact.frame)
+        elif isinstance(fact, Asked):
+            self.advance(fact.at)
+            self._asked(fact)
+        elif isinstance(fact, Answered):
+            self.advance(fact.at)
+            if self._awaited(fact.poll):
+                self._answered(fact)
+        elif isinstance(fact, Unanswered):
+            self.advance(fact.at)
+            if self._awaited(fact.poll):
+                self._unanswered(fact)
+        elif isinstance(fact, Dialled):
+            self.advance(fact.at)
+            self._expect(fact.at, "dialled after", self.dial_after, fact.after)
+            self.dialled = fact.after
+        elif isinstance(fact, Renewed):
+            self.not_before = -math.inf
+        elif isinstance(fact, Opened):
+            self.advance(fact.at)
+            self._opened(fact.at, fact.connection)
+        elif isinstance(fact, Closed):
+            self.advance(fact.at - 2 * SAME_S if fact.local else fact.at)  # what is due when the client closes is decided by the close
+            self._closed(fact.at)
+
+    def advance(self, now: float) -> None:
+        """Let time pass: what is due at or before `now` happens."""
+        while True:
+            if self.suspicion <= now + SAME_S:
+                self.suspicion, self.is_behind = math.inf, True
+                self.counters.behind += 1
+            due = [waiting for waiting in self.waiting.values() if self._due(waiting) <= now + SAME_S]
+            for waiting in sorted(due, key=lambda waiting: waiting.row.number):
+                self._book(waiting)
+            ended = self._end_reading(now)
+            if self.round_at is not None and self.failing and self.round_at + self.rules.ack_timeout_s <= now + SAME_S:
+                self._give_up()
+            elif not ended:
+                return
+
+    def _due(self, waiting: Waiting) -> float:
+        """The grace begins when the row was found, and not before the catch-up of a connection that resumed is over."""
+        begins = waiting.at
+        if self.round_at is not None and self.rules.resumes:
+            begins = math.inf if self.pong_at is None else max(begins, self.pong_at)
+        return begins + self.rules.hole_grace_s
+
+    def _expect(self, at: float, what: str, expected: object, actual: object) -> None:
+        if expected != actual:
+            self.complaints.append(f"{at:.3f}: {what} {actual}, the rules say {expected}")
+
+    # -- positions ---------------------------------------------------------------------------------------------------
+
+    @property
+    def top(self) -> int:
+        """The highest number delivered of the log that is known."""
+        return max(self.mine, default=0)
+
+    @property
+    def dial_after(self) -> int | None:
+        """One event before the last, so that the first one to come is known."""
+        if not self.rules.resumes:
+            return None
+        if not self.mine:
+            return None if self.floor is None else self.floor.number
+        return sorted(self.mine)[-2:][0]
+
+    @property
+    def reference(self) -> Row | None:
+        """What a reading has to find again."""
+        return self.floor or (self.mine[self.top] if self.mine else None)
+
+    # -- a connection ------------------------------------------------------------------------------------------------
+
+    def _opened(self, at: float, connection: int) -> None:
+        self.connection = connection
+        self.not_before = -math.inf
+        self._abort()
+        if not self.based and self.mine:
+            self._base_on_last()
+        self.resumed, self.compared = self.dialled is not None, False
+        self.proven = self.reference is None
+        self.top_here, self.pong_at = 0, None
+        self.top_at_open = 0 if self.fresh else self.top
+        self.in_catch_up = self.resumed
+        self.unproven = {}
+        if self.based:
+            self.round_at, self.round_fresh = at, self.fresh
+
+    def _base_on_last(self) -> None:
+        """A connection that brought something before the log could be read has set the first position itself."""
+        numbers = sorted(self.mine)[-2:]
+        self.floor = self.mine[numbers[-1]]
+        before = numbers[0] if len(numbers) > 1 else None
+        self.floor_before = numbers[-1] - 1 if self.rules.dense else before
+        self.based = True
+        self.base = self.head = numbers[-1]
+        self.settled = self.floor, self.floor_before
+        self.excused = self.floor.life, self.base
+        self._forget_up_to_base()
+
+    def _forget_up_to_base(self) -> None:
+        self.pending = {identity: (row, invented) for identity, (row, invented) in self.pending.items() if row.number > self.base}
+
+    def _closed(self, at: float) -> None:
+        if self.suspicion < math.inf:
+            self.counters.behind += 1
+            self.suspicion = math.inf
+        self._abort()
+        self._end_catch_up()
+        for waiting in sorted(self.waiting.values(), key=lambda waiting: waiting.row.number):
+            self._book(waiting)
+        self._settled_here()
+        if self.round_at is not None:
+            self._end_round("none", "unverifiable")
+        elif self.recovered:
+            self.counters.gaps_live += 1
+        self.recovered = []
+        self.connection = None
+        self.top_at_open = 0 if self.fresh else self.top
+
+    def _end_catch_up(self) -> None:
+        self.in_catch_up = False
+        self.counters.store += self.counters.undecided
+        self.counters.undecided = 0
+
+    def _arrived(self, at: float, frame: Frame) -> None:
+        if frame.kind is Kind.PONG:
+            if self.pong_at is None:
+                self.pong_at = at
+                self._end_catch_up()
+                self._socket_alone()
+                self.advance(at)
+            return
+        if frame.kind is Kind.GARBAGE:
+            self.counters.malformed += 1
+            return
+        assert isinstance(frame, FeedFrame)
+        self.counters.replayed += self.in_catch_up
+        row = None if frame.number is None else Row(frame.epoch, frame.number, frame.identity)
+        if row is not None and not self.proven and row.number == self.top:
+            if row == self.mine[self.top]:
+                self._proof()
+            else:
+                self._reset(at, row.life)
+        if frame.identity in self.known and (frame.strong or row is not None):
+            del self.known[frame.identity]
+            self.known[frame.identity] = None
+            self.counters.duplicates += 1
+            return
+        if self.in_catch_up:
+            self.counters.undecided += 1
+        else:
+            self.counters.live += 1
+        if frame.strong or row is not None:
+            self.known[frame.identity] = None
+        if row is None:
+            self.counters.bad_sequence += frame.bad_number
+            return
+        if self.proven and self.life is not None and row.life != self.life:
+            self.exemptions["frames of a log that ended, on a connection that was open"] += 1
+        if not self.in_catch_up and self.suspicion < math.inf:
+            self.suspicion = math.inf
+            self.counters.verified += 1
+        self._numbered(row, frame.invented)
+
+    def _numbered(self, row: Row, invented: bool) -> None:
+        """A first copy with a number."""
+        if row.number < self.top_here:
+            self.counters.out_of_order += 1
+        self.top_here = max(self.top_here, row.number)
+        if self.proven:
+            self._deliver(row)
+        if self.waiting.pop(row.identity, None) is not None:
+            self.counters.found_late += 1
+            self._settled_here()
+        elif self.proven and row.number <= self.head:
+            self.counters.found_invented += row.number > self.base
+        else:
+            self.pending[row.identity] = row, invented
+            if not self.proven:
+                self.unproven[row.identity] = row
+
+    def _deliver(self, row: Row) -> None:
+        if self.life is None:
+            self.life = row.life
+        self.mine[row.number] = row
+
+    # -- which log ---------------------------------------------------------------------------------------------------
+
+    def _proof(self) -> None:
+        """The log is the one that is known: what this connection brought is of it."""
+        if self.proven:
+            return
+        self.proven = True
+        for identity, row in self.unproven.items():
+            if row.life != self.life:
+                self.exemptions["a connection and the feed were of two logs"] += 1
+            self._deliver(row)
+            if identity in self.pending and row.number <= self.head:
+                del self.pending[identity]
+                self.counters.found_invented += row.number > self.base
+        self.unproven = {}
+
+    def _reset(self, at: float, life: int) -> None:
+        """The log is another one."""
+        if life == self.life:
+            self.exemptions["what the next reading had to find again was invented"] += 1
+        self._abort()
+        self.counters.resets += 1
+        self.life = life
+        stale = self.connection is None or self.proven
+        brought = {} if stale else dict(self.unproven)
+        if any(row.life != life for row in brought.values()):
+            self.exemptions["a connection and the feed were of two logs"] += 1
+        self.mine = {row.number: row for row in brought.values()}
+        self.pending = {identity: kept for identity, kept in self.pending.items() if identity in brought}
+        self.waiting = {}
+        self.unproven = {}
+        self.floor = self.floor_before = None
+        self.settled = None, None
+        self.base = self.head = self.top_at_open = 0
+        self.based = self.proven = self.fresh = True
+        if self.connection is not None and not stale:  # else the connection is left at once
+            self.round_at = at if self.round_at is None else self.round_at
+            self.round_fresh = True
+
+    def _socket_alone(self) -> None:
+        """Where the feed is forbidden the socket's word is all there is: a catch-up that was asked to begin with the last event and did not is of another log."""
+        if self.forbidden and self.resumed and not self.proven and self.pong_at is not None and self.round_at is None:
+            overlap = self.mine and self.dialled is not None and self.dialled < self.top
+            if overlap:
+                self._reset(self.pong_at, max((row.life for row in self.unproven.values()), default=0))
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def _awaited(self, poll: int) -> bool:
+        return self.reading is not None and self.reading.asked and self.reading.poll == poll
+
+    def _asked(self, fact: Asked) -> None:
+        reading = self.reading
+        if fact.at < self.wait_until - SAME_S:
+            self.complaints.append(f"{fact.at:.3f}: asked {self.wait_until - fact.at:.3f} s before the server wanted to be asked again")
+        if reading is not None:
+            if reading.asked:
+                self.complaints.append(f"{fact.at:.3f}: asked while an answer is awaited")
+            self._expect(fact.at, "asked after", reading.after or None, fact.after)
+            reading.poll, reading.asked = fact.poll, True
+            return
+        if not self.based and self.mine and self.connection is None:
+            self._base_on_last()
+        if fact.tip:
+            purpose = "tip" if self.based else "base"
+        elif self.connection is None:
+            purpose = "poll"
+        else:
+            purpose = "resume" if self.round_at is not None else "audit"
+        if not fact.tip:
+            self._expect(fact.at, "asked after", self.floor_before or None, fact.after)
+        self._judge_time(fact.at)
+        self.reading = Reading(purpose, fact.poll, fact.after, self.reference, self.reference is None, held=[], before=fact.after)
+
+    def _judge_time(self, at: float) -> None:
+        """What failed is not asked again at once, and nothing is asked all the time."""
+        if self.connection is not None and at < self.not_before - SAME_S:
+            self.complaints.append(f"{at:.3f}: asked {self.not_before - at:.3f} s earlier than a pause after a failure")
+        self.asked_at.append(at)
+        if len(self.asked_at) == self.asked_at.maxlen and at - self.asked_at[0] < 1.0:
+            self.complaints.append(f"{at:.3f}: {len(self.asked_at)} readings in a second")
+
+    def _abort(self) -> None:
+        """A reading that is given up: what it found stays found, and the next one begins behind what it read."""
+        reading, self.reading = self.reading, None
+        if reading is not None and reading.purpose in ("resume", "audit", "poll") and reading.known_log and reading.newest is not None:
+            self.floor, self.floor_before = reading.newest, reading.before
+            self._settled_here()
+
+    def _settled_here(self) -> None:
+        if not self.waiting:
+            self.settled = self.floor, self.floor_before
+
+    def _unanswered(self, fact: Unanswered) -> None:
+        reading = self.reading
+        assert reading is not None
+        self._abort()
+        if fact.retry_after_s is not None:
+            self.wait_until = fact.at + fact.retry_after_s
+        if reading.purpose in ("resume", "audit"):
+            self.counters.failed += 1
+        if reading.purpose in ("audit", "tip"):
+            self.counters.unanswered += 1
+        self.failing, self.forbidden = True, fact.status == 403
+        self.not_before = fact.at + self.rules.pause_s
+        if self.forbidden and self.connection is not None and self.round_at is not None:
+            self._give_up()
+            self._socket_alone()
+
+    def _answered(self, fact: Answered) -> None:
+        reading = self.reading
+        assert reading is not None
+        self.counters.bad_sequence += fact.malformed
+        self.failing = self.forbidden = False
+        reading.asked = False
+        if reading.purpose == "base":
+            self._base_answered(reading, fact)
+        elif reading.purpose == "tip":
+            self._tip_answered(fact)
+        else:
+            self._page(reading, fact)
+        self.advance(fact.at)
+
+    def _base_answered(self, reading: Reading, fact: Answered) -> None:
+        newest = fact.newest
+        if newest and (not fact.rows or fact.rows[-1].number != newest) and not reading.second:
+            reading.second, reading.after = True, newest - 1
+            return
+        self.reading = None
+        self.based = self.compared = True
+        if fact.rows:
+            self.floor = fact.rows[-1]
+            self.floor_before = fact.rows[-2].number if len(fact.rows) > 1 else reading.after
+            self.base = self.floor.number
+        else:
+            self.floor, self.floor_before, self.base = None, newest or None, newest or 0
+        if self.mine and self.life != fact.life:
+            self.exemptions["the first position was read from another log than a connection brought"] += 1
+        if self.floor is not None:
+            self.life = fact.life
+        self.head = self.base
+        self.excused = fact.life, self.base
+        self.settled = self.floor, self.floor_before
+        self._forget_up_to_base()
+
+    def _tip_answered(self, fact: Answered) -> None:
+        """Equal: verified. Ahead with a row that the socket should have brought: behind, if nothing comes within the grace. Else only a comparison can tell."""
+        self.reading = None
+        shown = fact.rows[-1] if fact.rows and fact.newest in (None, fact.rows[-1].number) else None
+        number = shown.number if shown is not None else fact.newest or 0
+        best = self.mine[self.top] if self.mine else None
+        for known in (best, self.floor):
+            if known is not None and known.number == number >= self.top and (shown is None or shown == known):
+                self.counters.verified += 1
+                self.is_behind = False
+                return
+        if number == 0 and best is None and self.floor is None:
+            self.counters.verified += 1
+            self.is_behind = False
+        elif shown is not None and shown.ours and number > self.top:
+            if self.is_behind:
+                self.counters.behind += 1
+            else:
+                self.suspicion = fact.at + self.rules.verify_grace_s
+
+    def _page(self, reading: Reading, fact: Answered) -> None:
+        rows = fact.rows
+        if reading.overlap is not None:
+            if not rows or rows[0] != reading.overlap:
+                self._reset(fact.at, fact.life)
+                return
+            rows = rows[1:]
+        for row in rows:
+            if reading.known_log:
+                self._row(fact.at, reading, row)
+                continue
+            reference = reading.reference
+            assert reference is not None
+            if row.number == reference.number and row.identity == reference.identity:
+                reading.known_log = True
+                self._proof()
+                for held in reading.held:
+                    self._row(fact.at, reading, held)
+                self._row(fact.at, reading, row)
+            elif row.number >= reference.number or (reading.after is not None and row.number <= reading.after):
+                self._reset(fact.at, fact.life)
+                return
+            else:
+                reading.held.append(row)
+        if not reading.known_log and fact.next_after is None:
+            self._reset(fact.at, fact.life)
+            return
+        if reading.known_log:
+            if reading.reference is None and not self.mine:
+                self.life = fact.life  # nothing was known that could be recognised, and nothing that could be lost
+            if self.life is not None and self.life != fact.life:
+                self.exemptions["another log looks the same"] += 1
+            if fact.next_after is None:
+                self._proof()
+            self._read_past()
+            if reading.purpose == "poll":
+                for waiting in sorted(self.waiting.values(), key=lambda waiting: waiting.row.number):
+                    self._book(waiting)
+        if fact.next_after is None:
+            reading.after = -1  # all pages are here
+            return
+        reading.after, reading.overlap = fact.next_after, None
+        if len(fact.rows) > 1 and fact.rows[-1].number == fact.next_after:
+            reading.after, reading.overlap = fact.rows[-2].number, fact.rows[-1]
+
+    def _row(self, at: float, reading: Reading, row: Row) -> None:
+        if reading.newest is not None:
+            reading.before = reading.newest.number
+        reading.newest = row
+        if self.head and row.number > self.head + 1:
+            self.holes = True
+        self.head = max(self.head, row.number)
+        if not row.ours or row.number <= self.base:
+            return
+        compared = self.pending.pop(row.identity, None) is not None
+        if compared or row.identity in self.known:
+            self._deliver(row)
+        elif row.identity not in self.waiting:
+            self.waiting[row.identity] = Waiting(row, at, self._origin(row))
+
+    def _origin(self, row: Row) -> str:
+        """What the row becomes if the socket does not bring it in time."""
+        if row.number <= self.top_at_open:
+            return "audit"
+        if self.connection is None:
+            return "poll"
+        return "store" if self.fresh or not (self.resumed or self.compared) else "audit"
+
+    def _read_past(self) -> None:
+        for identity, (row, invented) in list(self.pending.items()):
+            if row.number <= self.head:
+                del self.pending[identity]
+                self.counters.found_invented += 1
+                if not invented:
+                    self.exemptions["an event is not in the log that the feed shows"] += 1
+
+    def _book(self, waiting: Waiting) -> None:
+        row = waiting.row
+        del self.waiting[row.identity]
+        self.known[row.identity] = None
+        self._deliver(row)
+        setattr(self.counters, waiting.origin, getattr(self.counters, waiting.origin) + 1)
+        if waiting.origin == "audit":
+            self.counters.missed += 1
+            self.counters.recovered += 1
+            self.counters.found_missed += 1
+            self.recovered.append(row.number)
+
+    def _end_reading(self, now: float) -> bool:
+        """Whether the reading has come to its end: all pages are here, nothing waits for the socket, and a catch-up is over."""
+        reading = self.reading
+        if reading is None or reading.asked or reading.after != -1 or self.waiting or reading.purpose in ("base", "tip"):
+            self._settled_here()
+            return False
+        if self.round_at is not None and self.rules.resumes and self.pong_at is None:
+            return False
+        self._abort()
+        repaired, self.recovered = self.recovered, []
+        fresh, self.fresh, self.compared = self.fresh, False, True
+        if reading.purpose == "poll":
+            self.is_behind, self.suspicion = False, math.inf
+            self.counters.gaps_live += bool(repaired)
+            return True
+        self.counters.repaired += bool(repaired)
+        self.counters.clean += not repaired
+        silent = bool(repaired) and max(repaired) > max(self.top_here, self.top_at_open)
+        if silent:
+            self.is_behind, self.suspicion = True, math.inf
+            self.counters.behind += 1
+        elif self.round_at is None:
+            self.counters.verified += 1
+            self.is_behind = False
+        if self.round_at is None:
+            self.counters.gaps_live += bool(repaired)
+        else:
+            self.recovered = repaired
+            unknown = fresh or self.round_fresh or (not repaired and self.rules.dense and self.holes)
+            self._end_round("complete", "unverifiable" if unknown else "contradicted" if repaired else "verified")
+        return True
+
+    def _end_round(self, claim: str, verdict: str) -> None:
+        self.resyncs[claim, verdict] += 1
+        self.counters.gaps_reconnect += bool(self.recovered)
+        self.recovered = []
+        self.round_at = None
+        self.round_fresh = False
+
+    def _give_up(self) -> None:
+        """The feed does not answer: the connection goes on without its word."""
+        self._end_round("none", "unverifiable")

@@ -1,0 +1,147 @@
+"""The real session against simulated servers that keep a log: thousands of seeded schedules, each compared with the oracle; and proof that the harness bites."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+import pytest
+
+from syncwatch.core.session import SessionSettings
+from tests.simulation.feeds.facts import Answered, Written
+from tests.simulation.feeds.mutants import MUTANTS, MutantProtocol
+from tests.simulation.feeds.plans import KINDS, OBSERVER, RELAYFILE, plan, plan_of
+from tests.simulation.feeds.runner import Outcome, Tally, outcomes
+from tests.simulation.feeds.world import World
+
+SCHEDULES = 2000
+PROTOCOLS = (RELAYFILE, OBSERVER)
+INVENTED = "what the next reading had to find again was invented"
+
+
+@pytest.fixture(scope="module", params=PROTOCOLS)
+def tally(request: pytest.FixtureRequest) -> Tally:
+    """The schedules of the normal run, over all cores."""
+    result = Tally()
+    for outcome in outcomes(request.param, 0, SCHEDULES):
+        result.add(outcome)
+    return result
+
+
+def _story(failed: list[Outcome]) -> str:
+    lines = [f"{len(failed)} schedules failed"]
+    for outcome in sorted(failed, key=lambda outcome: outcome.seed)[:10]:
+        lines += [f"  seed {outcome.seed} ({', '.join(outcome.kinds)}): {'; '.join(outcome.problems)[:400]}"]
+        lines += [f"    replay: python -m tests.simulation --feeds PROTOCOL {outcome.seed} --verbose"]
+    return "\n".join(lines)
+
+
+def test_every_schedule_agrees_with_the_oracle(tally: Tally) -> None:
+    """After every input the identities hold; in the end every counter equals what the oracle folds from the facts, and what the log has was seen once."""
+    assert [] == tally.failed, _story(tally.failed)
+    assert SCHEDULES == tally.schedules
+
+
+def test_much_happened(tally: Tally) -> None:
+    """A run in which nothing is missed, polled or invented would prove nothing."""
+    for name, least in {
+        "live": 40_000,
+        "store": 20_000,
+        "poll": 6000,
+        "missed": 2000,
+        "duplicates": 500,
+        "out_of_order": 200,
+        "gaps_live": 200,
+        "gaps_reconnect": 50,
+        "clean": 5000,
+        "repaired": 300,
+        "failed": 400,
+        "found_late": 100,
+        "found_invented": 100,
+        "verified": 2000,
+        "behind": 80,
+        "unanswered": 100,
+        "malformed": 100,
+        "bad_sequence": 300,
+    }.items():
+        assert least <= tally.totals[name], name
+    assert 0 == tally.totals["undecided"]
+
+
+def test_what_the_wire_cannot_tell_is_rare(tally: Tally) -> None:
+    """Each exemption is named; none but an invented event that a reading has to find again is used at all in the normal run, and that in a few schedules."""
+    assert {INVENTED} >= set(tally.exempted)
+    assert 5 >= tally.exempted[INVENTED]
+
+
+@pytest.mark.parametrize(("protocol", "kind"), [(protocol, kind) for protocol in PROTOCOLS for kind in sorted(KINDS[protocol])])
+def test_each_kind_of_fault_alone(protocol: str, kind: str) -> None:
+    """So that a kind that the seeds happen to neglect is tried all the same; nothing is excused."""
+    for seed in range(1000, 1008):
+        verdict = World(plan_of(protocol, seed, (kind,))).run()
+        allowed = (Counter(), Counter({INVENTED: 1})) if kind == "invent" else (Counter(),)
+        replay = f"python -m tests.simulation --feeds {protocol} {seed} --kinds {kind}"
+        assert () == verdict.problems, replay
+        assert verdict.exemptions in allowed, replay
+
+
+def test_resets_are_found() -> None:
+    """A memory restart is a new epoch for whoever had seen something, found once however it was found."""
+    resets = [World(plan_of(RELAYFILE, seed, ("restart_memory",))).run().expected["resets"] for seed in range(40)]
+    assert 30 <= sum(resets)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_durable_restarts_are_no_resets(protocol: str) -> None:
+    """The log stays, and so does the epoch."""
+    for seed in range(20):
+        assert 0 == World(plan_of(protocol, seed, ("restart_durable", "ambush_durable"))).run().shown["resets"]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_seed_replays_exactly(protocol: str) -> None:
+    """The same facts in the same order at the same times."""
+    for seed in (3, 18, 48):
+        first, second = World(plan(protocol, seed)), World(plan(protocol, seed))
+        assert first.run() == second.run()
+        assert first.record.all == second.record.all
+
+
+@pytest.mark.parametrize("mistake", sorted(MUTANTS))
+def test_the_harness_catches(mistake: str) -> None:
+    """Each deliberate mistake between codec and session is found in at least a third of the schedules that give it a chance, which agree without it."""
+    mutant = MUTANTS[mistake]
+    caught = 0
+    for seed in range(24):
+        schedule = msgspec.structs.replace(plan_of(mutant.protocol, seed, (mutant.kinds[seed % len(mutant.kinds)],)), hidden=True)
+        assert () == World(schedule).run().problems
+        caught += bool(World(schedule, protocol=lambda plan: MutantProtocol(plan, mutant)).run().problems)
+    assert 8 <= caught
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [SessionSettings(hole_grace_s=0.2), SessionSettings(hole_grace_s=6.0), SessionSettings(ack_timeout_s=4.0)],
+    ids=["missed too early", "missed too late", "the feed given up too early"],
+)
+def test_the_harness_catches_wrong_times(settings: SessionSettings) -> None:
+    """The oracle holds the session to the times of the specification."""
+    caught = 0
+    for seed in range(24):
+        schedule = plan_of(RELAYFILE, seed, (("skip", "stopped", "feed")[seed % 3],))
+        caught += bool(World(schedule, settings=settings, pedantic=True).run().problems)
+    assert 3 <= caught
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_pages_are_what_the_log_has(protocol: str) -> None:
+    """The simulated feed itself: rows of one log, in order, none left out between the first and the last but those that are hidden."""
+    for seed in range(20):
+        world = World(plan_of(protocol, seed, ("paging",)))
+        world.run()
+        log = [fact.row for fact in world.record.all if isinstance(fact, Written)]
+        for fact in world.record.all:
+            if isinstance(fact, Answered) and fact.rows:
+                shown = [row for row in log if fact.rows[0].number <= row.number <= fact.rows[-1].number]
+                visible = shown if protocol == RELAYFILE else [row for row in shown if row.ours]
+                assert list(fact.rows) == visible
