@@ -201,7 +201,8 @@ class Feed(Recovery):
         elif stale:
             line.drop(now, Disconnect.LOCAL, "the server's log is another than this connection's")
         else:
-            self._retry_at_s, self._round_fresh = self._wait_until_s, True
+            pending_s = self._retry_at_s if self._retry_at_s < math.inf else now
+            self._retry_at_s, self._round_fresh = max(self._wait_until_s, pending_s), True
             if line.state is State.OPEN:
                 line.move(now, State.RESYNCING, "the server's log is another")
                 self._round_at_s = now
