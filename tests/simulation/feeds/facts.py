@@ -40,6 +40,13 @@ class Dialled(msgspec.Struct, frozen=True, gc=False):
     after: int | None
 
 
+class Denied(msgspec.Struct, frozen=True, gc=False):
+    """A handshake was refused because of the credentials; the feed takes the same."""
+
+    at: float
+    connection: int
+
+
 class Asked(msgspec.Struct, frozen=True, gc=False):
     """The client asked the feed: rows after a number (None: from the beginning), or, with `tip`, for the newest."""
 
@@ -76,7 +83,7 @@ class Renewed(msgspec.Struct, frozen=True, gc=False):
     at: float
 
 
-FeedFact = Fact | Written | Dialled | Asked | Answered | Unanswered | Renewed
+FeedFact = Fact | Written | Dialled | Denied | Asked | Answered | Unanswered | Renewed
 
 
 class Record(Ledger):

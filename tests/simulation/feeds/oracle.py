@@ -12,7 +12,7 @@ from collections import Counter, deque
 import msgspec
 
 from tests.simulation.facts import Arrived, Closed, Frame, Kind, Opened
-from tests.simulation.feeds.facts import Answered, Asked, Dialled, FeedFact, FeedFrame, Renewed, Row, Unanswered
+from tests.simulation.feeds.facts import Answered, Asked, Denied, Dialled, FeedFact, FeedFrame, Renewed, Row, Unanswered
 
 SAME_S = 1e-9  # times nearer than this are one moment
 IDENTITIES_KEPT = 512  # of a process that ended
@@ -177,6 +177,9 @@ class Judge:
             self.advance(fact.at)
             self._expect(fact.at, "dialled after", self.dial_after, fact.after)
             self.dialled = fact.after
+        elif isinstance(fact, Denied):
+            self.advance(fact.at)
+            self._abort()
         elif isinstance(fact, Renewed):
             self.not_before = -math.inf
         elif isinstance(fact, Opened):
@@ -279,6 +282,7 @@ class Judge:
         elif self.recovered:
             self.counters.gaps_live += 1
         self.recovered = []
+        self.unproven = {}
         self.connection = None
         self.top_at_open = 0 if self.fresh else self.top
 

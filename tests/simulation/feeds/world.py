@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
+from syncwatch.core.attempts import CREDENTIALS
 from syncwatch.core.effects import Answer, Close, Dial, Effects, Handshake, Notify, Poll, Refused, Send
 from syncwatch.core.resume import ResumePoint
 from syncwatch.core.session import Session, SessionSettings
@@ -36,7 +37,7 @@ from syncwatch.protocols.relaycast_observer import RelaycastObserver
 from syncwatch.protocols.relayfile import Relayfile
 from tests.simulation.facts import Arrived, Closed, Kind, Opened, Pinged
 from tests.simulation.faults import Act
-from tests.simulation.feeds.facts import Asked, Dialled, FeedFact, Record, Renewed, Row, Written
+from tests.simulation.feeds.facts import Asked, Denied, Dialled, FeedFact, Record, Renewed, Row, Written
 from tests.simulation.feeds.http import FeedDoor, Http
 from tests.simulation.feeds.oracle import Judge, Rules
 from tests.simulation.feeds.plans import OBSERVER, RELAYFILE, Plan
@@ -241,6 +242,8 @@ class World(Caller):
         reason = AttemptFailure(door.refusal or "protocol")
         self.failures[reason.value] += 1
         self._say(f"<- failed {connection} {reason} {door.status or ''}")
+        if reason in CREDENTIALS:
+            self.record.add(Denied(self.timeline.now, connection))
         detail = f"HTTP {door.status}"
         self._input(self.session.failed(self.timeline.now, self._attempt(connection), reason, detail, door.retry_after_s))
 
