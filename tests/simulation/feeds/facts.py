@@ -40,11 +40,18 @@ class Dialled(msgspec.Struct, frozen=True, gc=False):
     after: int | None
 
 
-class Denied(msgspec.Struct, frozen=True, gc=False):
-    """A handshake was refused because of the credentials; the feed takes the same."""
+class Started(msgspec.Struct, frozen=True, gc=False):
+    """The client's process began."""
+
+    at: float
+
+
+class Failed(msgspec.Struct, frozen=True, gc=False):
+    """A handshake did not succeed. `denied`: because of the credentials, and the feed takes the same."""
 
     at: float
     connection: int
+    denied: bool
 
 
 class Asked(msgspec.Struct, frozen=True, gc=False):
@@ -83,7 +90,7 @@ class Renewed(msgspec.Struct, frozen=True, gc=False):
     at: float
 
 
-FeedFact = Fact | Written | Dialled | Denied | Asked | Answered | Unanswered | Renewed
+FeedFact = Fact | Started | Written | Dialled | Failed | Asked | Answered | Unanswered | Renewed
 
 
 class Record(Ledger):

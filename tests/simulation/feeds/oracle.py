@@ -7,15 +7,29 @@ fact. What the wire cannot tell is counted by name in `exemptions`, and a schedu
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 
 import msgspec
 
 from tests.simulation.facts import Arrived, Closed, Frame, Kind, Opened
-from tests.simulation.feeds.facts import Answered, Asked, Denied, Dialled, FeedFact, FeedFrame, Renewed, Row, Unanswered
+from tests.simulation.feeds.facts import (
+    Answered,
+    Asked,
+    Dialled,
+    Failed,
+    FeedFact,
+    FeedFrame,
+    Renewed,
+    Row,
+    Started,
+    Unanswered,
+)
 
 SAME_S = 1e-9  # times nearer than this are one moment
 IDENTITIES_KEPT = 512  # of a process that ended
+POLLS_TO_LEAVE = 3  # so many in a row without an answer
+BREAKER = 30  # so many failures in a row
+STABLE_S = 30.0
 UNCOMPARED_KEPT = IDENTITIES_KEPT // 2
 
 
@@ -132,6 +146,14 @@ class Judge:
         self.wait_until = self.not_before = -math.inf
         self.asked_at: deque[float] = deque(maxlen=6)
         self.recovered: list[int] = []  # since the last comparison ended
+        # where the connection stands
+        self.state = "idle"
+        self._entered = 0.0
+        self._seconds: dict[str, float] = defaultdict(float)
+        self.unanswered = 0  # readings in a row
+        self.failures = 0  # handshakes, and connections that were not stable, in a row
+        self.stable_at = math.inf
+        self.unstable = False  # the connection has not been open yet
         # the push path
         self.is_behind = False
         self.suspicion = math.inf
@@ -177,9 +199,11 @@ class Judge:
             self.advance(fact.at)
             self._expect(fact.at, "dialled after", self.dial_after, fact.after)
             self.dialled = fact.after
-        elif isinstance(fact, Denied):
+        elif isinstance(fact, Started):
+            self._move(fact.at, "connecting")
+        elif isinstance(fact, Failed):
             self.advance(fact.at)
-            self._abort()
+            self._failed(fact)
         elif isinstance(fact, Renewed):
             self.not_before = -math.inf
         elif isinstance(fact, Opened):
@@ -191,6 +215,8 @@ class Judge:
 
     def advance(self, now: float) -> None:
         """Let time pass: what is due at or before `now` happens."""
+        if self.stable_at <= now + SAME_S:
+            self.stable_at, self.failures = math.inf, 0
         while True:
             if self.suspicion <= now + SAME_S:
                 self.suspicion, self.is_behind = math.inf, True
@@ -200,9 +226,38 @@ class Judge:
                 self._book(waiting)
             ended = self._end_reading(now)
             if self.round_at is not None and self.failing and self.round_at + self.rules.ack_timeout_s <= now + SAME_S:
-                self._give_up()
+                self._give_up(now)
             elif not ended:
                 return
+
+    # -- where the connection stands ---------------------------------------------------------------------------------
+
+    def _move(self, at: float, state: str) -> None:
+        if state != self.state:
+            if self.state != "idle":
+                self._seconds[self.state] += at - self._entered
+            self.state, self._entered = state, at
+        if state == "open" and self.stable_at == math.inf and self.unstable:
+            self.stable_at, self.unstable = at + STABLE_S, False
+
+    def seconds(self, now: float) -> dict[str, float]:
+        """Time by state."""
+        return {**self._seconds, self.state: self._seconds[self.state] + now - self._entered}
+
+    def _failed(self, fact: Failed) -> None:
+        """Refused credentials are `failed`; a probe that fails while polling changes nothing; any other failure is `reconnecting`, or after thirty `failed`."""
+        self.failures += 1
+        if fact.denied:
+            self._abort()
+        if fact.denied or (self.failures >= BREAKER and self.state != "polling"):
+            self._move(fact.at, "failed")
+        elif self.state == "connecting":
+            self._move(fact.at, "reconnecting")
+
+    def _carry_on(self, at: float) -> None:
+        """The feed answers while no socket can be had."""
+        if self.connection is None and self.state in ("reconnecting", "failed"):
+            self._move(at, "polling")
 
     def _due(self, waiting: Waiting) -> float:
         """The grace begins when the row was found, and not before the catch-up of a connection that resumed is over."""
@@ -250,6 +305,8 @@ class Judge:
         self.top_at_open = 0 if self.fresh else self.top
         self.in_catch_up = self.resumed
         self.unproven = {}
+        self.unstable = True
+        self._move(at, "resyncing" if self.based else "open")
         if self.based:
             self.round_at, self.round_fresh = at, self.fresh
 
@@ -284,6 +341,12 @@ class Judge:
         self.recovered = []
         self.unproven = {}
         self.connection = None
+        if self.unstable or self.stable_at < math.inf:
+            self.failures += 1
+        self.stable_at, self.unstable = math.inf, False
+        self._move(at, "reconnecting")
+        if self.failures >= BREAKER:
+            self._move(at, "failed")
         self.top_at_open = 0 if self.fresh else self.top
 
     def _end_catch_up(self) -> None:
@@ -388,8 +451,10 @@ class Judge:
         self.settled = None, None
         self.base = self.head = self.top_at_open = 0
         self.based = self.proven = self.fresh = True
+        self._carry_on(at)
         if self.connection is not None and not stale:  # else the connection is left at once
             self.round_at = at if self.round_at is None else self.round_at
+            self._move(at, "resyncing")
             self.round_fresh = True
 
     def _socket_alone(self) -> None:
@@ -458,8 +523,11 @@ class Judge:
             self.counters.unanswered += 1
         self.failing, self.forbidden = True, fact.status == 403
         self.not_before = fact.at + self.rules.pause_s
+        self.unanswered += 1
+        if self.state == "polling" and self.unanswered >= POLLS_TO_LEAVE:
+            self._move(fact.at, "reconnecting")
         if self.forbidden and self.connection is not None and self.round_at is not None:
-            self._give_up()
+            self._give_up(fact.at)
             self._socket_alone()
 
     def _answered(self, fact: Answered) -> None:
@@ -467,6 +535,7 @@ class Judge:
         assert reading is not None
         self.counters.bad_sequence += fact.malformed
         self.failing = self.forbidden = False
+        self.unanswered = 0
         reading.asked = False
         if reading.purpose == "base":
             self._base_answered(reading, fact)
@@ -497,6 +566,7 @@ class Judge:
         self.excused = fact.life, self.base
         self.settled = self.floor, self.floor_before
         self._forget_up_to_base()
+        self._carry_on(fact.at)
 
     def _tip_answered(self, fact: Answered) -> None:
         """Equal: verified. Ahead with a row that the socket should have brought: behind, if nothing comes within the grace. Else only a comparison can tell."""
@@ -620,6 +690,7 @@ class Judge:
         if reading.purpose == "poll":
             self.is_behind, self.suspicion = False, math.inf
             self.counters.gaps_live += bool(repaired)
+            self._carry_on(now)
             return True
         self.counters.repaired += bool(repaired)
         self.counters.clean += not repaired
@@ -636,6 +707,7 @@ class Judge:
             self.recovered = repaired
             unknown = fresh or self.round_fresh or (not repaired and self.rules.dense and self.holes)
             self._end_round("complete", "unverifiable" if unknown else "contradicted" if repaired else "verified")
+            self._move(now, "open")
         return True
 
     def _end_round(self, claim: str, verdict: str) -> None:
@@ -645,6 +717,7 @@ class Judge:
         self.round_at = None
         self.round_fresh = False
 
-    def _give_up(self) -> None:
+    def _give_up(self, at: float) -> None:
         """The feed does not answer: the connection goes on without its word."""
         self._end_round("none", "unverifiable")
+        self._move(at, "open")

@@ -18,6 +18,7 @@ import msgspec
 
 from syncwatch.core.attempts import CREDENTIALS
 from syncwatch.core.effects import Answer, Close, Dial, Effects, Handshake, Notify, Poll, Refused, Send
+from syncwatch.core.health import INCIDENTS, Reason
 from syncwatch.core.resume import ResumePoint
 from syncwatch.core.session import Session, SessionSettings
 from syncwatch.core.states import (
@@ -37,7 +38,7 @@ from syncwatch.protocols.relaycast_observer import RelaycastObserver
 from syncwatch.protocols.relayfile import Relayfile
 from tests.simulation.facts import Arrived, Closed, Kind, Opened, Pinged
 from tests.simulation.faults import Act
-from tests.simulation.feeds.facts import Asked, Denied, Dialled, FeedFact, Record, Renewed, Row, Written
+from tests.simulation.feeds.facts import Asked, Dialled, Failed, FeedFact, Record, Renewed, Row, Started, Written
 from tests.simulation.feeds.http import FeedDoor, Http
 from tests.simulation.feeds.oracle import Judge, Rules
 from tests.simulation.feeds.plans import OBSERVER, RELAYFILE, Plan
@@ -209,6 +210,7 @@ class World(Caller):
         self._say(f"-> close {connection} {effect.code} {effect.reason}")
         if connection != self._established:
             self.failures["given up"] += 1
+            self.record.add(Failed(self.timeline.now, connection, denied=False))
         self._dialling = self._established = None
         self.network.hang_up(connection, effect.reason)
 
@@ -242,8 +244,7 @@ class World(Caller):
         reason = AttemptFailure(door.refusal or "protocol")
         self.failures[reason.value] += 1
         self._say(f"<- failed {connection} {reason} {door.status or ''}")
-        if reason in CREDENTIALS:
-            self.record.add(Denied(self.timeline.now, connection))
+        self.record.add(Failed(self.timeline.now, connection, reason in CREDENTIALS))
         detail = f"HTTP {door.status}"
         self._input(self.session.failed(self.timeline.now, self._attempt(connection), reason, detail, door.retry_after_s))
 
@@ -293,6 +294,9 @@ class World(Caller):
         self.judge.advance(self.timeline.now)
         if (session.state in ESTABLISHED) != (self._established is not None):
             raise BrokenInvariantError(f"state {session.state} with attempt {self._established} open")
+        due = session.deadline <= self.timeline.now  # then the tick that follows at once may change it
+        if session.state is not State.IDLE and not due and not self.judge.exemptions:
+            self._require(session.state.value == self.judge.state, f"state {session.state}, the rules say {self.judge.state}")
         # a connection to be had, an answer to come, or a time at which something is done: else nothing would ever happen again
         busy = self._established is not None or self._dialling is not None
         self._require(busy or session.deadline < math.inf or not session.active, f"{session.state} and nothing planned")
@@ -367,6 +371,18 @@ class World(Caller):
             found.append(f"behind: oracle {judged.is_behind}, session {behind}")
         return found
 
+    def _time_differences(self) -> list[str]:
+        """How long the connection stood where."""
+        now, timeline = self.timeline.now, self.session.snapshot().timeline
+        shown = {state.value: seconds for state, seconds in timeline.seconds.items() if state is not State.IDLE}
+        shown[timeline.state.value] = shown.get(timeline.state.value, 0.0) + now - timeline.entered_now_s
+        expected = self.judge.seconds(now)
+        return [
+            f"{state} for {shown.get(state, 0.0):.6f} s, the rules say {expected.get(state, 0.0):.6f}"
+            for state in sorted({*shown, *expected})
+            if abs(shown.get(state, 0.0) - expected.get(state, 0.0)) > 1e-6
+        ]
+
     def truth(self) -> list[str]:
         """A second opinion without any rule: what the log has in the end was delivered, each event once."""
         found: list[str] = []
@@ -426,8 +442,14 @@ class World(Caller):
         if not problems:
             problems += self._shell_differences()
             if not judged.exemptions:
-                problems += judged.complaints + self.differences() + self.truth()
+                problems += judged.complaints + self.differences() + self.truth() + self._time_differences()
+                problems += [f"in the end still {reason.value}" for reason in self._conditions()]
         return Verdict(self.plan, tuple(problems), judged.exemptions, msgspec.structs.asdict(judged.counters), self.shown())
+
+    def _conditions(self) -> list[Reason]:
+        """What the session says is wrong now: in the end nothing is, incidents apart, and that only a later audit can say that a silent push path speaks again."""
+        passed_over = {*INCIDENTS, Reason.BEHIND}
+        return [condition.reason for condition in self.session.reasons(self.timeline.now) if condition.reason not in passed_over]
 
     def _course(self) -> None:
         timeline = self.timeline
@@ -448,6 +470,7 @@ class World(Caller):
 
     def _begin(self) -> None:
         self._wall()
+        self.record.add(Started(self.timeline.now))
         self._input(self.session.start(self.timeline.now))
         self._post()
 
@@ -619,6 +642,7 @@ class World(Caller):
         self._before = ()
         self._dead = False
         self._say("== the next process")
+        self.record.add(Started(now))
         self._input(self.session.wall(now, WALL_S + self.client_clock_s))
         self._input(self.session.start(now))
 
