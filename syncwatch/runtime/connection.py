@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -18,7 +19,8 @@ from syncwatch.core.states import AttemptFailure, Disconnect
 from syncwatch.runtime.dialing import DIRECT, Endpoint, dial
 from syncwatch.runtime.driver import Driver
 from syncwatch.runtime.failures import ABNORMAL, FOREIGN, Ending, Failed, Unusable, attempt_failure, peer_close, scrub
-from syncwatch.runtime.stream import CLOSE_GRACE_S, SEND_TIMEOUT_S, Message, Stream
+from syncwatch.runtime.lane import Item
+from syncwatch.runtime.stream import CLOSE_GRACE_S, SEND_TIMEOUT_S, Stream
 from syncwatch.runtime.threads import in_thread
 from syncwatch.runtime.tls import TlsContexts
 from syncwatch.runtime.tokens import TokenFiles, TokenWatch
@@ -153,13 +155,13 @@ class Connection:
         try:
             if attempt is self._present:
                 self._driver.call(self._session.opened, attempt.number, opened.handshake)
-            ending = await stream.read(lambda batch: self._deliver(attempt, stream, batch))
+            ending = await stream.read(partial(self._deliver, attempt, stream))
             detail = scrub(ending.detail, secret.reveal() if secret else None)
             self._ended(attempt, Ending(ending.reason, ending.code, detail, ending.oversized))
         finally:
             await stream.discard()
 
-    def _deliver(self, attempt: _Attempt, stream: Stream, batch: list[Message]) -> Ending | None:
+    def _deliver(self, attempt: _Attempt, stream: Stream, batch: list[Item]) -> Ending | None:
         """One wake-up's messages into the session; returns the ending that the peer declared, if it did."""
         endings: list[Ending] = []
         if attempt is not self._present:
@@ -173,11 +175,19 @@ class Connection:
         return endings[0] if endings else None
 
     def _feed(
-        self, now: float, attempt: _Attempt, stream: Stream, batch: list[Message], endings: list[Ending]
+        self, now: float, attempt: _Attempt, stream: Stream, batch: list[Item], endings: list[Ending]
     ) -> Effects:
         received, perform, number = self._received, self._driver.perform, attempt.number
         listening = attempt is self._present
-        for kind, data, extra in batch:
+        for item in batch:
+            if isinstance(item, bytes):
+                if listening:
+                    effects = received(now, number, item)
+                    if effects:
+                        perform(effects)
+                        listening = attempt is self._present
+                continue
+            kind, data, extra = item
             if kind is TEXT or kind is BINARY:
                 if listening:
                     effects = received(now, number, data) if kind is TEXT else received(now, number, data, True)

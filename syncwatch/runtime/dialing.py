@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
@@ -19,6 +21,7 @@ from syncwatch.core.secret import Secret
 from syncwatch.core.wire import Request
 from syncwatch.runtime.clock import Clock
 from syncwatch.runtime.failures import Interrupted, Redirected, TimedOut, http_date_s
+from syncwatch.runtime.lane import LanedSocket
 from syncwatch.runtime.threads import ThreadResolver
 from syncwatch.runtime.tls import ClientContext, TlsContexts, TlsSettings, certificate_expiry_s
 from syncwatch.version import __version__
@@ -153,7 +156,7 @@ async def dial(
 async def _upgrade(
     url: URL, headers: dict[str, str], endpoint: Endpoint, context: ClientContext | None, phases: Phases
 ) -> Opened:
-    http = client_session(phases.trace(), once=True)
+    http = client_session(phases.trace(), once=True, socket=partial(LanedSocket, endpoint.max_frame_bytes))
     try:
         ws = await http.ws_connect(
             url,
@@ -182,10 +185,12 @@ async def _upgrade(
         raise
 
 
-def client_session(trace: aiohttp.TraceConfig | None = None, once: bool = False) -> aiohttp.ClientSession:
+def client_session(
+    trace: aiohttp.TraceConfig | None = None, once: bool = False, socket: Callable[..., Any] = aiohttp.ClientWebSocketResponse
+) -> aiohttp.ClientSession:
     """An HTTP client that keeps no cookies, asks no environment for proxies, and resolves names in threads that nobody waits for.
 
-    `once` makes one try and follows no redirect (see `single_try`).
+    `once` makes one try and follows no redirect (see `single_try`). `socket` makes its WebSockets.
     """
     connector = aiohttp.TCPConnector(resolver=ThreadResolver(), use_dns_cache=False, limit=0)
     return aiohttp.ClientSession(
@@ -193,6 +198,7 @@ def client_session(trace: aiohttp.TraceConfig | None = None, once: bool = False)
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": USER_AGENT},
         timeout=NO_TIMEOUT,
+        ws_response_class=socket,  # type: ignore[arg-type]  # aiohttp only calls it
         trace_configs=[] if trace is None else [trace],
         middlewares=(single_try,) if once else (),
     )

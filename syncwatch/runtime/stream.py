@@ -6,30 +6,23 @@ What belongs here: the mechanics of a socket that is open. What the messages mea
 from __future__ import annotations
 
 import asyncio
-import inspect
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import cast
 
 from aiohttp import EofStream, WebSocketError, WSMsgType
 
 from syncwatch.core.states import Disconnect
-from syncwatch.runtime.dialing import Opened, Socket
+from syncwatch.runtime.dialing import Opened
 from syncwatch.runtime.failures import ABNORMAL, FOREIGN, NO_STATUS, Ending, disconnect
+from syncwatch.runtime.lane import BATCH, Deliver, LanedSocket
 
-BATCH = 256
-"""After so many messages the event loop gets a turn, so that a flood delays no heartbeat and no scrape. aiohttp stops reading at
-512 KiB of waiting messages, so a batch costs a few milliseconds at most."""
 SEND_TIMEOUT_S = 10.0
 """What was written must have left for the kernel within this time."""
 POLL_S = 0.1  # how often an undrained write buffer is looked at; it is empty at once on a healthy connection
 CLOSE_GRACE_S = 1.0
 """After our close frame the socket is given so long, whatever the peer does."""
 
-Message = tuple[WSMsgType, Any, Any]  # kind, data, extra
-Take = Callable[[], Awaitable[list[Message]]]
-Deliver = Callable[[list[Message]], Ending | None]
 
 
 class Stream:
@@ -47,21 +40,31 @@ class Stream:
         self._leaving = False
 
     async def read(self, deliver: Deliver) -> Ending:
-        """Hand batches to `deliver` until it returns an ending or the socket has one. Never raises for what a peer does.
+        """Hand what comes to `deliver` until it returns an ending or the socket has one. Never raises for what a peer does.
 
         Reading goes on after `leave()`, so that the peer's answer is taken and its data does not turn our close into a reset.
         """
-        take, unyielded = taker(self._ws), 0
+        lane = self._ws.lane if isinstance(self._ws, LanedSocket) else None
+        try:
+            ending = await (self._receive(deliver) if lane is None else lane.read(deliver))
+        except FOREIGN as error:
+            return await self._ended(error)
+        self.leave(ending.code or NO_STATUS, "")
+        return ending
+
+    async def _receive(self, deliver: Deliver) -> Ending:
+        """The slow way, which needs nothing of aiohttp's but what it documents: message by message."""
+        unyielded = 0
         while True:
-            try:
-                batch = await take()
-            except FOREIGN as error:
-                return await self._ended(error)
-            ending = deliver(batch)
+            kind, data, extra = await self._ws.receive()
+            if kind is WSMsgType.ERROR:
+                raise cast(Exception, data)
+            if kind in (WSMsgType.CLOSED, WSMsgType.CLOSING):
+                raise EofStream
+            ending = deliver([(kind, data, extra)])
             if ending is not None:
-                self.leave(ending.code or NO_STATUS, "")
                 return ending
-            unyielded += len(batch)
+            unyielded += 1
             if unyielded >= BATCH:
                 unyielded = 0
                 await asyncio.sleep(0)  # a buffered message is taken without waiting, so nobody else had a turn
@@ -144,40 +147,3 @@ class Stream:
         self._verdict = self._verdict or ending
         self._outbox.clear()
         self.abort()  # the reader wakes up with the end of the stream and finds the verdict
-
-
-def taker(ws: Socket) -> Take:
-    """How to take messages from `ws`: at least one, waiting for it, and then all that have arrived, up to BATCH.
-
-    The returned function raises one of failures.FOREIGN when there is nothing more. It takes them from aiohttp's queue behind
-    `receive()`, which costs half of what `receive()` does per message; where that queue is not what it was in 3.14, it
-    uses `receive()`.
-    """
-    queue = getattr(ws, "_reader", None)
-    buffer = getattr(queue, "_buffer", None)
-    if isinstance(buffer, deque) and inspect.iscoroutinefunction(getattr(queue, "read", None)):
-        return _from_queue(queue, buffer)
-    return _from_receive(ws)
-
-
-def _from_queue(queue: Any, buffer: deque[Any]) -> Take:
-    read = queue.read
-
-    async def take() -> list[Message]:
-        first = await read()
-        # None of the others waits: it pops, and wakes the parser when there is room again.
-        return [first, *[await read() for _ in range(min(len(buffer), BATCH - 1))]]
-
-    return take
-
-
-def _from_receive(ws: Socket) -> Take:
-    async def take() -> list[Message]:
-        kind, data, extra = await ws.receive()
-        if kind is WSMsgType.ERROR:
-            raise cast(Exception, data)
-        if kind in (WSMsgType.CLOSED, WSMsgType.CLOSING):
-            raise EofStream
-        return [(kind, data, extra)]
-
-    return take
