@@ -23,7 +23,7 @@ from syncwatch.config import Hook as HookBlock
 from syncwatch.core.effects import Notice, Notify
 from syncwatch.core.hook import Hook
 from syncwatch.core.monitor import Monitor
-from syncwatch.core.resume import ResumePoint, totals_only
+from syncwatch.core.resume import ResumePoint, pressing, totals_only
 from syncwatch.core.session import Session
 from syncwatch.core.snapshot import Moment, SidecarSnapshot, Snapshot
 from syncwatch.exposition.events import Broadcast
@@ -307,7 +307,10 @@ class Machinery:
                 self._gate_file.show(False)  # nobody looks any more
             self._gate_file.retry()
         if self._statefile is not None:
-            self._statefile.offer(now, self.instance, self._points(now))
+            written = self._statefile.written
+            late = any(pressing(item.session.ledger, written.get(item.session.name)) for item in self.watched)
+            if self._statefile.due(now, late):
+                self._statefile.offer(now, self.instance, self._points(now))
 
     # ------------------------------------------------------------------ telling
 

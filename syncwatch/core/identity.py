@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
 
 import msgspec
 
@@ -21,6 +23,7 @@ NUMBERS = 1024  # must exceed any server's replay buffer (500), or the overlap c
 _MASK = NUMBERS - 1
 
 Key = str | tuple[int, str]
+T = TypeVar("T")
 
 
 class Identities:
@@ -74,7 +77,13 @@ class Identities:
 
     def newest(self, count: int) -> tuple[list[Key], list[str]]:
         """The newest identities and hashes, oldest first: what a resume point keeps."""
-        return list(self._keys)[-count:], list(self._hashes)[-count:]
+        return _last(self._keys, count), _last(self._hashes, count)
+
+
+def _last(keys: OrderedDict[T, None], count: int) -> list[T]:
+    newest = list(islice(reversed(keys), count))
+    newest.reverse()
+    return newest
 
 
 class Remembered(msgspec.Struct, frozen=True):

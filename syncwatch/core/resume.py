@@ -6,9 +6,12 @@ import msgspec
 
 from syncwatch.core.continuity import Continuity
 from syncwatch.core.identity import Remembered
+from syncwatch.core.ledger import Ledger
 from syncwatch.core.wire import MAX_NUMBER
 
 IDENTITIES_KEPT = 512
+PRESSING_NUMBERS = 200
+"""A process that is killed makes the next one ask for so many numbers more than it must: well below what a server's ring holds (500)."""
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -103,6 +106,22 @@ def capture(ledger: Continuity, wall_s: float, upstream: str, totals: Totals) ->
         anchor=anchor,
         owed=ledger.owed,
         known_time_s=ledger.known_time_s(),
+    )
+
+
+def pressing(ledger: Ledger, saved: ResumePoint | None) -> bool:
+    """Whether whoever resumes from `saved` would be badly off by now. A position that is a little older only means a replay that is a little longer."""
+    if not isinstance(ledger, Continuity):
+        return True  # of another kind: it is saved each second
+    if saved is None or ledger.cursor is None or saved.cursor is None:
+        return saved is None or ledger.cursor != saved.cursor
+    return (
+        not 0 <= ledger.cursor - saved.cursor < PRESSING_NUMBERS
+        or ledger.epoch != saved.epoch
+        or (ledger.position == ledger.cursor) != (saved.anchor == saved.cursor)
+        or tuple(ledger.above) != saved.seen_above
+        or tuple(ledger.confirmed) != saved.confirmed
+        or ledger.owed != saved.owed
     )
 
 

@@ -30,6 +30,8 @@ LOCK = "lock"
 DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
 OTHERS = 0o077
 MIN_INTERVAL_S = 1.0
+CALM_INTERVAL_S = 5.0
+"""So often when nothing presses: a write costs more than everything else that a quiet second costs."""
 REFRESH_S = 60.0
 """Without news the file is written so rarely, only to renew the entries' `saved_wall_s`: their age decides whether they are resumed."""
 MAX_BYTES = 64 * 2**20
@@ -75,10 +77,11 @@ class StateFile(Generic[T]):
         self._clock = clock
         self._decoder: msgspec.json.Decoder[State[T]] = msgspec.json.Decoder(State[entry])  # type: ignore[valid-type]  # a runtime type
         self._encoder = msgspec.json.Encoder()
+        self._content: tuple[str, dict[str, T]] = ("", {})  # of the last successful write
         self._lock: int | None = None
         self._condition: str | None = None  # why writing fails at present
         self._writing: asyncio.Future[None] | None = None
-        self._written: bytes | None = None  # what the last successful write said, stamps aside
+        self._offered_s = -REFRESH_S
         self._tried_s = -REFRESH_S
         self._renewed_s = -REFRESH_S
 
@@ -144,6 +147,15 @@ class StateFile(Generic[T]):
 
     # ------------------------------------------------------------------ writing
 
+    @property
+    def written(self) -> Mapping[str, T]:
+        """The entries that are on disk, as far as this process wrote them."""
+        return self._content[1]
+
+    def due(self, now: float, pressing: bool) -> bool:
+        """Whether an offer is welcome: each second when something presses, every five when not."""
+        return self._writing is None and now >= self._offered_s + (MIN_INTERVAL_S if pressing else CALM_INTERVAL_S)
+
     def offer(self, now: float, instance: str, connections: Mapping[str, T]) -> None:
         """Write this soon: at once when it is news and the last write was a second ago, else when its stamps need renewal.
 
@@ -151,7 +163,8 @@ class StateFile(Generic[T]):
         """
         if self._writing is not None or now < self._tried_s + MIN_INTERVAL_S:
             return
-        if self._unstamped(instance, connections) == self._written and now < self._renewed_s + REFRESH_S:
+        self._offered_s = now
+        if self._known(instance, connections) and now < self._renewed_s + REFRESH_S:
             return
         self._tried_s = now
         self._begin(now, instance, connections)
@@ -181,10 +194,10 @@ class StateFile(Generic[T]):
             self._lock = None
 
     def _begin(self, now: float, instance: str, connections: Mapping[str, T]) -> asyncio.Future[None]:
-        content = self._encoder.encode(State(SCHEMA, instance, dict(connections)))
-        unstamped = self._unstamped(instance, connections)
+        entries = dict(connections)
+        content = self._encoder.encode(State(SCHEMA, instance, entries))
         self._writing = writing = in_thread(lambda: self._save(content), "statefile")
-        writing.add_done_callback(lambda done: self._wrote(now, unstamped, done))
+        writing.add_done_callback(lambda done: self._wrote(now, (instance, entries), done))
         return writing
 
     def _save(self, content: bytes) -> None:
@@ -193,11 +206,16 @@ class StateFile(Generic[T]):
             self._prepare()  # the directory could not be used at the start; perhaps it can now
         write(self.directory, content)
 
-    def _unstamped(self, instance: str, connections: Mapping[str, T]) -> bytes:
-        entries = {name: msgspec.structs.replace(entry, saved_wall_s=0.0) for name, entry in connections.items()}  # type: ignore[type-var]  # T is a Struct, which typing cannot say beside a protocol
-        return self._encoder.encode((instance, entries))
+    def _known(self, instance: str, connections: Mapping[str, T]) -> bool:
+        """Whether it is what was written last, stamps aside."""
+        known, written = self._content
+        return (
+            instance == known
+            and connections.keys() == written.keys()
+            and all(msgspec.structs.replace(entry, saved_wall_s=written[name].saved_wall_s) == written[name] for name, entry in connections.items())  # type: ignore[type-var]  # T is a Struct, which typing cannot say beside a protocol
+        )
 
-    def _wrote(self, now: float, content: bytes, done: asyncio.Future[None]) -> None:
+    def _wrote(self, now: float, content: tuple[str, dict[str, T]], done: asyncio.Future[None]) -> None:
         self._writing = None
         error = None if done.cancelled() else done.exception()
         if isinstance(error, OSError | StateInUse):
@@ -205,7 +223,7 @@ class StateFile(Generic[T]):
         elif error is not None:
             raise error
         else:
-            self._written, self._renewed_s = content, now
+            self._content, self._renewed_s = content, now
             self.last_write_wall_s = self._clock.wall()
             if self._condition is not None:
                 log.info("the state file is written again", path=str(self.path))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
 import socket
 import threading
 from collections.abc import Callable
@@ -19,8 +20,16 @@ T = TypeVar("T")
 ADDRESS_FLAGS = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
+IDLE_THREADS = 2
+IDLE_NAME = "syncwatch-idle"
+_idle: list[queue.SimpleQueue[Callable[[], None]]] = []
+
+
 def in_thread(work: Callable[[], T], name: str) -> asyncio.Future[T]:
-    """Run `work` in a daemon thread of its own; the future has its result or its exception. Cancelling the future only stops the waiting."""
+    """Run `work` in a daemon thread; the future has its result or its exception. Cancelling the future only stops the waiting.
+
+    Nobody waits behind work that hangs: a thread has one piece of work at a time, and is called after it.
+    """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -34,6 +43,7 @@ def in_thread(work: Callable[[], T], name: str) -> asyncio.Future[T]:
 
     def run() -> None:
         result, error = None, None
+        threading.current_thread().name = f"syncwatch-{name}"
         try:
             result = work()
         except Exception as raised:  # handed over as it is: the awaiting code decides
@@ -41,8 +51,29 @@ def in_thread(work: Callable[[], T], name: str) -> asyncio.Future[T]:
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile: nobody waits any more
             loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=run, name=f"syncwatch-{name}", daemon=True).start()
+    _hand_over(run)
     return future
+
+
+def _hand_over(run: Callable[[], None]) -> None:
+    """To a thread that has nothing to do, or to a new one: a new thread costs ten times what a small piece of work does."""
+    try:
+        _idle.pop().put(run)
+    except IndexError:
+        threading.Thread(target=_work, args=(run,), daemon=True).start()
+
+
+def _work(run: Callable[[], None]) -> None:
+    """The life of a thread: work, and wait for more unless enough others do."""
+    inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+    while True:
+        run()
+        del run  # with everything that it holds
+        threading.current_thread().name = IDLE_NAME
+        if len(_idle) >= IDLE_THREADS:
+            return
+        _idle.append(inbox)
+        run = inbox.get()
 
 
 class ThreadResolver(AbstractResolver):

@@ -122,7 +122,7 @@ class TokenWatch:
             return None, None
         if token is None:
             return None, None
-        return hashlib.sha256(token.reveal().encode()).digest(), jwt_expiry_s(token.reveal())
+        return hashlib.blake2b(token.reveal().encode()).digest(), jwt_expiry_s(token.reveal())
 
 
 def read_token(path: Path) -> Secret:

@@ -182,7 +182,9 @@ PUBLIC: dict[str, set[str]] = {
         "CONTENT_TYPE", "RETRIED", "MAX_RETRY_AFTER_S", "SLACK_S", "HookSettings", "Entropy", "CloudEvent", "cloud_event", "Delivery", "Hook",
     },
     "core.occasions": {"FIELDS", "Value", "told"},
-    "core.resume": {"IDENTITIES_KEPT", "Totals", "FeedPoint", "ResumePoint", "totals_only", "capture", "restore"},
+    "core.resume": {
+        "IDENTITIES_KEPT", "PRESSING_NUMBERS", "Totals", "FeedPoint", "ResumePoint", "totals_only", "capture", "pressing", "restore",
+    },
     "core.monitor": {"SIDECAR", "DOWN", "UNDAMPED", "LOOK_S", "HealthSettings", "Watched", "Damped", "Monitor"},
     "core.ledger": {"Settled", "Ledger"},
     "core.recovery": {"SessionSettings", "Entropy", "Line", "Pace", "Recovery"},

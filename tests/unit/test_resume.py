@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from syncwatch.core.continuity import Continuity
 from syncwatch.core.effects import Notice
-from syncwatch.core.resume import IDENTITIES_KEPT, ResumePoint, Totals, capture, restore, totals_only
+from syncwatch.core.resume import (
+    IDENTITIES_KEPT,
+    PRESSING_NUMBERS,
+    ResumePoint,
+    Totals,
+    capture,
+    pressing,
+    restore,
+    totals_only,
+)
 from syncwatch.core.session import SessionSettings
 from syncwatch.core.states import State
 from syncwatch.core.wire import Event
@@ -31,6 +40,36 @@ def next_process(ledger: Continuity) -> Ledger:
     restore(again.continuity, point_of(ledger), 0.0)
     again.continuity.opened(1)
     return again
+
+
+class TestPressing:
+    """When a position that was saved has become too bad to resume from."""
+
+    def test_a_position_that_moved_a_little_does_not_press(self) -> None:
+        """Whoever resumes from it asks for a few numbers more."""
+        ledger = Ledger().feed("1..7")
+        saved = point_of(ledger.continuity)
+        assert not pressing(ledger.continuity, saved)
+        ledger.feed(f"8..{7 + PRESSING_NUMBERS - 1}")
+        assert not pressing(ledger.continuity, saved)
+        ledger.feed(f"{7 + PRESSING_NUMBERS}")
+        assert pressing(ledger.continuity, saved)
+
+    def test_what_was_never_saved_presses(self) -> None:
+        """No entry, or one without a position."""
+        ledger = Ledger()
+        assert pressing(ledger.continuity, None)
+        saved = point_of(ledger.continuity)
+        assert not pressing(ledger.continuity, saved)
+        assert pressing(ledger.feed("1").continuity, saved)
+
+    @pytest.mark.parametrize("then", ["9", "9 +3s", "X 8", "X R(6) A(6,3,0,no)"], ids=["hole", "confirmed", "unproven", "reset"])
+    def test_news_of_another_kind_presses(self, then: str) -> None:
+        """A hole seen, a hole confirmed, a connection that has yet to prove its epoch, another epoch."""
+        ledger = Ledger().feed("1..7")
+        saved = point_of(ledger.continuity)
+        ledger.feed(then)
+        assert pressing(ledger.continuity, saved)
 
 
 class TestLedger:

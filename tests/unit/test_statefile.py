@@ -186,6 +186,23 @@ async def test_at_most_one_write_a_second_and_none_without_news(tmp_path: Path) 
     file.close()
 
 
+async def test_an_offer_is_due_each_second_when_it_presses_and_else_every_five(tmp_path: Path) -> None:
+    """Whoever asks first saves the work of taking everything together; nothing is due while a write is under way."""
+    file = opened(tmp_path)
+    file.load()
+    assert {} == file.written
+    assert file.due(0.0, pressing=False)
+    file.offer(0.0, "x", {"cast": point(1)})
+    assert not file.due(10.0, pressing=True), "one is under way"
+    await settled(file)
+    assert {"cast": point(1)} == file.written
+    expected = [(0.9, False, False), (1.0, True, False), (4.9, True, False), (5.0, True, True)]
+    assert expected == [(now, file.due(now, pressing=True), file.due(now, pressing=False)) for now, _, _ in expected]
+    file.offer(5.0, "x", {"cast": point(1, saved_wall_s=WALL_S + 5.0)})  # no news: not written, but looked at
+    assert not file.due(9.0, pressing=False)
+    file.close()
+
+
 async def test_offering_never_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that hangs holds a thread, not the loop; what is offered meanwhile is not lost but waits, and the end waits only so long."""
     file = opened(tmp_path)

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 
-from syncwatch.runtime.threads import ThreadResolver, in_thread
+from syncwatch.runtime.threads import IDLE_NAME, IDLE_THREADS, ThreadResolver, _idle, in_thread
+from tests.integration.runtime_parts import eventually
 
 
 async def test_results_and_errors_come_back() -> None:
@@ -30,6 +32,36 @@ async def test_giving_up_waiting_leaves_the_thread_alone() -> None:
     release.set()
     await asyncio.sleep(0.05)
     assert future.cancelled()
+
+
+async def test_a_thread_is_used_again_and_nobody_waits_behind_one_that_hangs() -> None:
+    """One after the other needs one thread; what hangs keeps its own; when a crowd is done, few of its threads stay."""
+    await in_thread(int, "test")
+    await eventually(lambda: _idle)
+    idents = set()
+    for _ in range(5):
+        idents.add(await in_thread(threading.get_ident, "test"))
+        await asyncio.sleep(0.005)
+    assert len(idents) <= IDLE_THREADS
+    release = threading.Event()
+    hanging = [in_thread(lambda: release.wait(5.0), "test") for _ in range(10)]
+    assert threading.get_ident() != await asyncio.wait_for(in_thread(threading.get_ident, "test"), 5.0)
+    release.set()
+    assert [True] * 10 == await asyncio.gather(*hanging)
+    await eventually(lambda: sum(thread.name == IDLE_NAME for thread in threading.enumerate()) <= IDLE_THREADS + 1)
+
+
+async def test_a_thread_that_waits_holds_nothing() -> None:
+    """What a piece of work knew (a token, perhaps) goes with it."""
+
+    class Known:
+        """Something to hold."""
+
+    known = Known()
+    gone = weakref.ref(known)
+    await in_thread(lambda known=known: None, "test")  # type: ignore[misc]
+    del known
+    await eventually(lambda: gone() is None)
 
 
 def test_hanging_work_holds_no_exit() -> None:
