@@ -117,6 +117,7 @@ class Monitor:
         self._health: dict[tuple[Component, str], Health] = {}
         self._degraded_since_s: dict[tuple[Component, str], float] = {}
         self._held: tuple[Held, ...] = ()
+        self._calm = False  # the last look found nothing and nothing is told: another one that finds nothing changes nothing
         self._looked_s: float | None = None
         self._gates: dict[str, bool] = {}
         self._watch(watched)
@@ -125,7 +126,7 @@ class Monitor:
         """Look after these from now on; what was counted for those of them that were there before is kept."""
         stay = {(item.component, item.name) for item in watched if any(item is other for other in self._watched)}
         stay.add((Component.SIDECAR, SIDECAR))
-        self._watched = tuple(watched)
+        self._watched, self._calm = tuple(watched), False
         pairs = [(item.component, item.name, reason) for item in watched for reason in item.possible_reasons]
         owners = [*((item.component, item.name) for item in watched), (Component.SIDECAR, SIDECAR)]
         pairs += [(*owner, Reason.TASK_STALLED) for owner in owners]
@@ -166,7 +167,9 @@ class Monitor:
     def look(self, now: float) -> Effects:
         """See every watched machine now."""
         self.deadline = now + LOOK_S
-        held = sorted(self._raw(now), key=lambda item: (GRAVITY[item.reason], item.component, item.name))
+        held = list(self._raw(now))
+        if len(held) > 1:
+            held.sort(key=lambda item: (GRAVITY[item.reason], item.component, item.name))
         self._held = tuple(held)
         self._count_time(now)
         return [*self._damp(now), *self._tell_gates(now)]
@@ -209,13 +212,16 @@ class Monitor:
                 worst[owner] = Health.DEGRADED
         self._health = worst
 
-    def _damp(self, now: float) -> list[Effect]:
+    def _damp(self, now: float) -> Effects:
+        if not self._held and self._calm:
+            return ()
         present = {(held.component, held.name, held.reason) for held in self._held}
         before = self._told_by_owner()
         for key, damped in self._damped.items():
             undamped = key[2] in UNDAMPED
             after_s = 0.0 if undamped else self.settings.degraded_after_s
             damped.see(now, key in present, after_s, self.settings.recovered_after_s)
+        self._calm = not present and not any(damped.told for damped in self._damped.values())
         return self._tell(now, before)
 
     def _tell(self, now: float, before: Mapping[tuple[Component, str], tuple[Reason, ...]], **more: Field) -> list[Effect]:
