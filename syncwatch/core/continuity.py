@@ -32,6 +32,10 @@ class Overtaken(msgspec.Struct):
     at_s: float
 
 
+def _count(flag: int, frames: list[int]) -> int:
+    return sum(map(flag.__and__, frames)) // flag
+
+
 class Continuity(Ledger):
     """Two ledgers side by side: identities (first copies, duplicates, origins) and numbers (missed and what became of them)."""
 
@@ -210,7 +214,11 @@ class Continuity(Ledger):
             if not first:
                 self.duplicates += 1
             if window is not None:
-                self._record(window, number, first, new=True)
+                window.frames.append(number << SHIFT | FIRST | NEW if first else number << SHIFT | NEW)
+                window.numbered_firsts += first
+                window.news += 1
+                if len(window.frames) > MAX_FRAMES:
+                    self.urgent = True
             elif first:
                 self.live += 1
             return first
@@ -255,6 +263,7 @@ class Continuity(Ledger):
     def _record(self, window: Window, number: int, first: bool, new: bool) -> None:
         window.frames.append(number << SHIFT | (FIRST if first else 0) | (NEW if new else 0))
         window.numbered_firsts += first
+        window.news += new
         if len(window.frames) > MAX_FRAMES:
             self.urgent = True
 
@@ -596,22 +605,16 @@ class Continuity(Ledger):
 
     def _classify(self, window: Window, start: int, stop: int) -> None:
         """Decide the origins of the round's first copies, and book what the replay brought by number."""
-        ring = recovered = 0
-        highest = window.highest_seen
-        for index, frame in enumerate(window.frames):
-            number = frame >> SHIFT
-            real = number <= self.seen_top  # a number that no acknowledgement confirmed was noise: it overtakes and recovers nothing
-            if start <= index < stop:
-                ring += frame & FIRST
-                recovered += (frame & NEW) >> 1 if real else 0
-            elif frame & FIRST:
-                self.live += 1
-                if real:
-                    self._live_from = min(self._live_from, number)
-                if frame & BELOW or (frame & NEW and number < highest):
-                    self.out_of_order += 1
-            if real and number > highest:
-                highest = number
+        before, burst, behind = window.frames[:start], window.frames[start:stop], window.frames[stop:]
+        highest = self._classify_live(before, window.highest_seen)
+        if burst and max(burst) >> SHIFT > self.seen_top:  # a number that no acknowledgement confirmed was noise: it recovers nothing
+            real = [frame for frame in burst if frame >> SHIFT <= self.seen_top]
+            ring, recovered = _count(FIRST, burst), _count(NEW, real)
+        else:
+            real = burst
+            ring = window.numbered_firsts - _count(FIRST, before) - _count(FIRST, behind)
+            recovered = window.news - _count(NEW, before) - _count(NEW, behind)
+        self._classify_live(behind, max(highest, max(real, default=0) >> SHIFT))
         self.received[Origin.RING] += ring
         self.received[Origin.STORE] += window.store_firsts
         self.live += window.other_firsts
@@ -621,6 +624,21 @@ class Continuity(Ledger):
         self.recovered += recovered
         self._chain_missed += recovered
         self._chain_recovered += recovered
+
+    def _classify_live(self, frames: list[int], highest: int) -> int:
+        """Book frames outside the replay, after frames up to `highest`; returns how far they went."""
+        for frame in frames:
+            number = frame >> SHIFT
+            real = number <= self.seen_top  # a number that no acknowledgement confirmed was noise: it overtakes nothing
+            if frame & FIRST:
+                self.live += 1
+                if real:
+                    self._live_from = min(self._live_from, number)
+                if frame & BELOW or (frame & NEW and number < highest):
+                    self.out_of_order += 1
+            if real and number > highest:
+                highest = number
+        return highest
 
     def _settle_holes(self, now: float, current: int, last: int) -> tuple[int, int]:
         """Confirm and give up holes up to `last`; those above it get another grace unless they were confirmed before."""

@@ -16,6 +16,7 @@ FIRST = 1  # first copy of its identity
 NEW = 2  # its number was neither seen nor known to be missing
 BELOW = 4  # its number lies below everything that is accounted
 SHIFT = 3
+LOOKED_AT = 16
 MAX_FRAMES = 65_536  # a round that is longer than this is given up: memory stays bounded under a flood
 
 
@@ -41,6 +42,7 @@ class Window:
         "highest_seen",
         "last_frame_s",
         "live_from",
+        "news",
         "numbered_firsts",
         "other_firsts",
         "overlap_seen",
@@ -69,6 +71,7 @@ class Window:
         self.live_from = live_from  # the lowest of them that came live
         self.frames: list[int] = []
         self.numbered_firsts = 0
+        self.news = 0  # of the frames, as many are NEW
         self.store_frames = 0
         self.store_firsts = 0
         self.other_firsts = 0  # unnumbered and not marked as replay: live
@@ -108,6 +111,7 @@ class Window:
             if number not in parked:
                 self.frames[index] = (frame & ~(NEW | BELOW)) | (0 if number in seen or number in self.before else NEW)
                 seen.add(number)
+        self.news = sum(frame & NEW for frame in self.frames) // NEW
 
     def burst(self, ack: Ack) -> tuple[int, int]:
         """The slice of `frames` that is the ring's replay: `replayed - store` frames, one uninterrupted run (§5)."""
@@ -117,8 +121,10 @@ class Window:
 
     def arrived(self, ack: Ack) -> int:
         """How many of the frames that the acknowledgement claims have come."""
-        start = self._replay_start(ack, max(0, ack.replayed - self.store_frames))
-        return self.store_frames + sum(frame >> SHIFT <= ack.current for frame in self.frames[start:])
+        frames = self.frames[self._replay_start(ack, max(0, ack.replayed - self.store_frames)) :]
+        if not frames or max(frames) >> SHIFT <= ack.current:  # as a rule, and a long replay is many frames
+            return self.store_frames + len(frames)
+        return self.store_frames + sum(frame >> SHIFT <= ack.current for frame in frames)
 
     def _replay_start(self, ack: Ack, ring: int) -> int:
         """Where the replay begins; the end if none of it is here.
@@ -130,13 +136,24 @@ class Window:
         if ring == 0:
             return end
         if not ack.gap:
-            for index in range(end - 1, -1, -1):
-                if self.frames[index] >> SHIFT == ack.after + 1:
-                    return index
+            index = self._last_sight(int(ack.after) + 1)
+            if index is not None:
+                return index
         start = self._last_run(ring, ack.current)
         if start is not None:
             return start
         return self._start(above=ack.after, up_to=ack.current - ring + 1) if ack.gap else end
+
+    def _last_sight(self, number: int) -> int | None:
+        """Where `number` came last. As a rule that is near the beginning, and what follows is all above it: then no frame is looked at but by `min`."""
+        frames = self.frames
+        for index, frame in enumerate(frames[:LOOKED_AT]):
+            if frame >> SHIFT == number and min(frames[index + 1 :], default=math.inf) >= (number + 1) << SHIFT:
+                return index
+        for index in range(len(frames) - 1, -1, -1):
+            if frames[index] >> SHIFT == number:
+                return index
+        return None
 
     def _last_run(self, length: int, current: int) -> int | None:
         """Where the run of at least `length` consecutive numbers up to `current` begins that is the likeliest replay; the last of equals."""

@@ -167,7 +167,11 @@ class Connection:
         if attempt is not self._present:
             self._feed(0.0, attempt, stream, batch, endings)  # we are leaving: only control frames matter, and no machine
             return endings[0] if endings else None
-        self._driver.call(self._feed, attempt, stream, batch, endings)
+        first = batch[0]
+        if len(batch) == 1 and isinstance(first, bytes):  # what comes alone costs a wake-up: it goes the shortest way
+            self._driver.call(self._received, attempt.number, first)
+        else:
+            self._driver.call(self._feed, attempt, stream, batch, endings)
         if self._driver.crashed_s is not None:
             self._present = None  # nobody is left to listen, and an unread socket is an upstream's burden
             stream.leave(1011, "internal error")

@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import structlog
 
@@ -22,7 +22,7 @@ LIMIT_S = 30.0
 """A machine is wedged when it is overdue by more than this, or by more than three of its own intervals."""
 MIN_SLEEP_S = 0.001  # uvloop's timers have this resolution; a deadline that stays in the past must not spin the loop
 
-P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 E = TypeVar("E", bound=Effect)
 Perform = Callable[[Any], None]
 
@@ -75,21 +75,21 @@ class Driver:
         """Name who performs effects of `kind`. A performer never blocks and never raises for what a peer does."""
         self._performers[kind] = perform
 
-    def call(self, step: Callable[Concatenate[float, P], Effects], *args: P.args, **kwargs: P.kwargs) -> None:
+    def call(self, step: Callable[[float, *Ts], Effects], *args: *Ts) -> None:
         """Give the machine one input at the present time, perform what it asks for, arrange the next wake-up.
 
         An input that a performer gives from inside waits until the running one is complete, so that effects keep their order. After a
         crash or `close()` inputs are dropped.
         """
         if self._busy:
-            self._waiting.append(lambda now: step(now, *args, **kwargs))
+            self._waiting.append(lambda now: step(now, *args))
             return
         if self._closed or self.crashed_s is not None:
             return
         self._busy = True
         try:
             now = self.clock.monotonic()
-            effects = step(now, *args, **kwargs)
+            effects = step(now, *args)
             if effects:
                 self.perform(effects)
             while self._waiting:

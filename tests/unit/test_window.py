@@ -125,6 +125,18 @@ class TestAcknowledgedBurst:
             repeats = sum(not frames[i][1] and frames[i][0] != frames[i - 1][0] for i in range(end, len(frames)))
             assert above + repeats == found[begin]
 
+    @given(st.lists(st.integers(0, 12), max_size=40), st.integers(-1, 12), st.integers(0, 12), st.integers(0, 40), st.booleans())
+    @settings(deadline=None)
+    def test_short_ways_lead_where_the_long_ones_do(self, numbers: list[int], after: int, current: int, replayed: int, ascending: bool) -> None:
+        """A replay as it should be is settled by looking at all of it at once; the outcome is that of looking at each frame."""
+        round_ = window(after)
+        round_.frames = [number << SHIFT | NEW for number in (sorted(numbers) if ascending else numbers)]
+        sights = [index for index, frame in enumerate(round_.frames) if frame >> SHIFT == after + 1]
+        assert (sights[-1] if sights else None) == round_._last_sight(after + 1)
+        ack = Ack(after, current, replayed, gap=False)
+        start, _ = round_.burst(ack)
+        assert sum(frame >> SHIFT <= current for frame in round_.frames[start:]) == round_.arrived(ack)
+
     def test_a_flood_of_single_frames_is_no_work(self) -> None:
         """As many runs as frames, and an acknowledgement that would make each of them a candidate: milliseconds, not minutes."""
         round_ = window(1)
@@ -199,6 +211,7 @@ class TestRecord:
         round_.frames = [5 << SHIFT | FIRST, 6 << SHIFT | FIRST | NEW, 5 << SHIFT | NEW, 7 << SHIFT]
         round_.renumber(Ranges())
         assert [5 << SHIFT | FIRST | NEW, 6 << SHIFT | FIRST | NEW, 5 << SHIFT, 7 << SHIFT | NEW] == round_.frames
+        assert 3 == round_.news
         assert 0 == round_.highest_seen
 
     def test_in_a_new_epoch_parked_numbers_stay_as_they_were_judged(self) -> None:
