@@ -163,16 +163,15 @@ class Connection:
 
     def _deliver(self, attempt: _Attempt, stream: Stream, batch: list[Item]) -> Ending | None:
         """One wake-up's messages into the session; returns the ending that the peer declared, if it did."""
-        endings: list[Ending] = []
-        if attempt is not self._present:
-            self._feed(0.0, attempt, stream, batch, endings)  # we are leaving: only control frames matter, and no machine
-            return endings[0] if endings else None
+        endings: list[Ending] | tuple[()] = ()
         first = batch[0]
-        if len(batch) == 1 and isinstance(first, bytes):  # what comes alone costs a wake-up: it goes the shortest way
+        if attempt is not self._present:
+            self._feed(0.0, attempt, stream, batch, endings := [])  # we are leaving: only control frames matter, and no machine
+        elif len(batch) == 1 and isinstance(first, bytes):  # what comes alone costs a wake-up: it goes the shortest way
             self._driver.call(self._received, attempt.number, first)
         else:
-            self._driver.call(self._feed, attempt, stream, batch, endings)
-        if self._driver.crashed_s is not None:
+            self._driver.call(self._feed, attempt, stream, batch, endings := [])
+        if self._driver.crashed_s is not None and attempt is self._present:
             self._present = None  # nobody is left to listen, and an unread socket is an upstream's burden
             stream.leave(1011, "internal error")
             asyncio.get_running_loop().call_later(CLOSE_GRACE_S, stream.abort)

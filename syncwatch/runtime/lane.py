@@ -31,6 +31,7 @@ Deliver = Callable[[list[Item]], Ending | None]
 
 SHORT_TEXT, TEXT_16 = 0x8100, 0x817E  # the first two bytes of a final text frame without a mask, and of one whose length are the next two
 QUICK_BYTES = 0xFFFF
+GO_ON = (False, b"")  # to aiohttp's protocol: the stream is not broken
 FINAL, MASKED = 0x80, 0x80
 CONTROL = 0x8  # opcodes from here on
 
@@ -52,6 +53,7 @@ class Lane:
         self._rest = b""  # the beginning of a frame, or what waits for the next turn
         self._owed = 0  # bytes of a frame that the parser has the beginning of
         self._inside = False  # it has the first fragments of a message
+        self._between = True  # nothing of the sort: what comes next is the beginning of a frame, and of a message
         self._broken = False
         self._turn_due = False
         self._ended = False  # nothing more will come
@@ -92,6 +94,11 @@ class Lane:
         """What came from the socket; returns whether the stream is broken, as aiohttp's parser does."""
         if type(data) is not bytes:
             data = bytes(data)
+        if self._between and len(data) >= 4:
+            head, length = _two_halves(data)
+            if head == TEXT_16 and length + 4 == len(data) and length <= self._limit:  # one text and nothing else
+                self._hand_on([data[4:]])
+                return GO_ON
         if self._rest:
             data = self._rest + data
             self._rest = b""
@@ -127,6 +134,7 @@ class Lane:
                 self._turn_due = True
                 self._protocol.pause_reading()
                 asyncio.get_running_loop().call_soon(self._go_on)
+        self._between = not (self._rest or self._owed or self._inside or self._broken)
         if items:
             self._hand_on(items)
         if self._broken:

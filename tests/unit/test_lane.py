@@ -18,6 +18,8 @@ MAX_BYTES = 100_000
 
 SCRIPTS = {
     "short texts": b"".join(frame(TEXT, b"x" * size) for size in range(130)),
+    "texts": b"".join(frame(TEXT, b"x" * size) for size in range(120, 400, 7)),
+    "a text that begins like another": frame(TEXT, b"x" * 200, first=0) + frame(TEXT, b"y" * 200) + frame(TEXT, b"z" * 200),
     "the longest that are quick, and one more": frame(TEXT, b"a" * 0xFFFF) + frame(TEXT, b"b" * 0x10000) + frame(TEXT, b"c"),
     "a length in more bytes than it needs": b"\x81\x7e\x00\x03abc" + b"\x81\x7f" + bytes(7) + b"\x03def" + frame(TEXT, b"end"),
     "everything between texts": b"".join(
@@ -116,6 +118,17 @@ async def test_the_same_as_aiohttps_parser_however_it_is_cut(said: bytes) -> Non
     for size in sizes:
         pieces = [said[start : start + size] for start in range(0, len(said), size)]
         assert expected == await by_lane(pieces), size
+
+
+@pytest.mark.parametrize("said", SCRIPTS.values(), ids=SCRIPTS.keys())
+async def test_the_same_frame_by_frame(said: bytes) -> None:
+    """A frame that comes alone goes a shorter way, if nothing else is under way."""
+    pieces, rest = [], said
+    while (length := frame_bytes(rest, 0)) is not None:
+        pieces.append(rest[:length])
+        rest = rest[length:]
+    assert await by_aiohttp(said) == await by_lane([*pieces, rest])
+    assert await by_aiohttp(said) == await by_lane([b"", *pieces, rest])
 
 
 @pytest.mark.parametrize("kind", [TEXT, PING, BINARY])
