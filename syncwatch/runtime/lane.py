@@ -32,6 +32,7 @@ Deliver = Callable[[list[Item]], Ending | None]
 SHORT_TEXT, TEXT_16 = 0x8100, 0x817E  # the first two bytes of a final text frame without a mask, and of one whose length are the next two
 QUICK_BYTES = 0xFFFF
 GO_ON = (False, b"")  # to aiohttp's protocol: the stream is not broken
+LONGEST_HEAD = 14
 FINAL, MASKED = 0x80, 0x80
 CONTROL = 0x8  # opcodes from here on
 
@@ -99,13 +100,17 @@ class Lane:
             if head == TEXT_16 and length + 4 == len(data) and length <= self._limit:  # one text and nothing else
                 self._hand_on([data[4:]])
                 return GO_ON
-        if self._rest:
-            data = self._rest + data
-            self._rest = b""
-        if self._turn_due:
-            self._rest = data
-        else:
+        rest, self._rest = self._rest, b""
+        if not rest:
             self._cut(data)
+        elif self._turn_due:
+            self._rest = rest + data
+        else:
+            whole = frame_bytes(rest[:LONGEST_HEAD] + data[:LONGEST_HEAD], 0)
+            if whole is None or whole > len(rest) + len(data):
+                self._cut(rest + data)
+            else:  # not all of it in one: a read brings up to 256 KiB, and only one frame was cut
+                self._cut(data, whole - len(rest), rest + data[: whole - len(rest)])
         return self._broken, b""
 
     def feed_eof(self) -> None:
@@ -117,9 +122,12 @@ class Lane:
 
     # ------------------------------------------------------------------ frames
 
-    def _cut(self, data: bytes) -> None:
+    def _cut(self, data: bytes, position: int = 0, begun: bytes = b"") -> None:
+        """Take frames from `position` on; `begun` is a whole frame before them."""
         items: list[Item] = []
-        position, size = 0, len(data)
+        if begun and (self._inside or not self._cut_texts(begun, 0, len(begun), items)):
+            self._pass_on(begun, 0, items)
+        size = len(data)
         while position < size and len(items) < BATCH and not self._broken:
             if not self._owed and not self._inside:
                 position = self._cut_texts(data, position, size, items)
