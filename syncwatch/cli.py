@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import gc
 import http.client
 import json
 import os
 import platform
 import shutil
-import signal
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
+from syncwatch import running
 from syncwatch.version import REVISION, __version__
 
 USAGE = 2
@@ -53,26 +49,6 @@ def _option(name: str, key: str, text: str) -> str:
     return f"syncwatch {name}: --{key.replace('_', '-')}: {text}"
 
 
-def _run(work: Coroutine[Any, Any, int]) -> int:
-    """Run on uvloop where it is installed; everything also runs on asyncio's own loop."""
-    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
-    with contextlib.suppress(ImportError):
-        import uvloop
-
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(work)
-
-
-def _stop_event() -> asyncio.Event:
-    """Set by SIGTERM and SIGINT."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop
-
-
 @main.command()
 @click.option("--cycles", type=click.IntRange(1), help="End after so many rounds of trouble; without it, go on until Ctrl-C.")
 @click.option("--relay-port", type=click.IntRange(0, 65535), default=8787, show_default=True, help="Port of the embedded relay; 0 takes a free one.")
@@ -88,10 +64,10 @@ def demo(cycles: int | None, relay_port: int, listen: str, local_listen: str) ->
     logs.configure("critical")  # the demo tells the story itself
 
     async def work() -> int:
-        return await Demo(click.echo, cycles, relay_port, listen, local_listen).run(_stop_event())
+        return await Demo(click.echo, cycles, relay_port, listen, local_listen).run(running.stop_event())
 
     try:
-        code = _run(work())
+        code = running.run(work())
     except ConfigError as error:
         _fail("\n".join(_option("demo", mistake.path, mistake.text) for mistake in error.mistakes))
     except AddressInUse as error:
@@ -104,40 +80,9 @@ def demo(cycles: int | None, relay_port: int, listen: str, local_listen: str) ->
 
 @main.command()
 @click.option("--config", "path", type=click.Path(), help="The configuration file; default: SYNCWATCH_CONFIG.")
-def run(path: str | None) -> None:
+def run(path: str | None) -> NoReturn:
     """The sidecar."""
-    from syncwatch import logs
-    from syncwatch.config import ConfigError, ConfigFile, config_path
-
-    try:
-        file = ConfigFile(config_path(path, os.environ), dict(os.environ))
-        config = file.runnable(file.text())
-    except ConfigError as error:
-        _fail(str(error))
-    logs.configure(config.log.level, config.log.format)
-
-    from syncwatch.app import AddressInUse, App
-    from syncwatch.runtime.statefile import StateInUse
-
-    async def work() -> int:
-        stop = _stop_event()
-        app = App(config, file=file)
-        assert app.reload is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reload.hangup)
-        await app.start()
-        gc.collect()
-        gc.freeze()  # what the start has made stays: full collections that walked it again were a tenth of what a frame costs
-        await stop.wait()
-        await app.stop()
-        return 0
-
-    try:
-        code = _run(work())
-    except AddressInUse as error:
-        _fail(str(config.source.mistake(error.key, error.text)))
-    except StateInUse as error:
-        _fail(str(config.source.mistake("state_dir", str(error))))
-    raise SystemExit(code)
+    running.sidecar(path)
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -272,7 +217,7 @@ def relay(
     from syncwatch.relay.server import serve
 
     async def work() -> int:
-        stop = _stop_event()
+        stop = running.stop_event()
         try:
             server = await serve(address.host, address.port, database=database, generation="observer" if observers else "ring")
         except OSError as error:
@@ -316,7 +261,7 @@ def relay(
     except (OSError, ValueError) as error:
         _fail(_option("relay", "script", str(error)))
     try:
-        code = _run(work())
+        code = running.run(work())
     except AddressInUse as error:
         _fail(_option("relay", error.key, error.text))
     except sqlite3.Error as error:

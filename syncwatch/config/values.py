@@ -7,7 +7,6 @@ A text that says nothing we understand raises `WrongValueError` with the sentenc
 from __future__ import annotations
 
 import base64
-import difflib
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +20,8 @@ from syncwatch.config.mistakes import WrongValueError, shown
 
 def nearest(text: str, known: Iterable[str]) -> str | None:
     """The known word that `text` was probably meant to be."""
+    import difflib  # for mistakes only
+
     words = list(known)
     found = difflib.get_close_matches(text, words, n=1) or difflib.get_close_matches(text.lower(), words, n=1)
     return found[0] if found else None

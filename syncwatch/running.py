@@ -1,0 +1,80 @@
+"""What runs until a signal comes: the loop, the signals, and the sidecar from its configuration to its exit code.
+
+Law: nothing is imported here that a sidecar does not need while it runs. What a process imports it keeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
+
+USAGE = 2
+
+
+def run(work: Coroutine[Any, Any, int]) -> int:
+    """Run on uvloop where it is installed; everything also runs on asyncio's own loop."""
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(work)
+
+
+def stop_event() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def sidecar(path: str | None) -> NoReturn:
+    """`syncwatch run`, whose configuration is at `path` or where SYNCWATCH_CONFIG says."""
+    from syncwatch import logs
+    from syncwatch.config import ConfigError, ConfigFile, config_path
+
+    try:
+        file = ConfigFile(config_path(path, os.environ), dict(os.environ))
+        config = file.runnable(file.text())
+    except ConfigError as error:
+        _fail(str(error))
+    logs.configure(config.log.level, config.log.format)
+
+    # A part of aiohttp whose compiled form alone brings the C++ library into the process: a mebibyte for lists of a few callbacks.
+    os.environ.setdefault("FROZENLIST_NO_EXTENSIONS", "1")
+    from syncwatch.app import AddressInUse, App
+    from syncwatch.runtime.statefile import StateInUse
+
+    async def work() -> int:
+        stop = stop_event()
+        app = App(config, file=file)
+        assert app.reload is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reload.hangup)
+        await app.start()
+        gc.collect()
+        gc.freeze()  # what the start has made stays: full collections that walked it again were a tenth of what a frame costs
+        await stop.wait()
+        await app.stop()
+        return 0
+
+    try:
+        code = run(work())
+    except AddressInUse as error:
+        _fail(str(config.source.mistake(error.key, error.text)))
+    except StateInUse as error:
+        _fail(str(config.source.mistake("state_dir", str(error))))
+    raise SystemExit(code)
+
+
+def _fail(lines: str) -> NoReturn:
+    print(lines, file=sys.stderr)
+    raise SystemExit(USAGE)
