@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+
+import pytest
 
 PROGRAM = """
 import sys
@@ -36,3 +39,22 @@ def test_everything_else_is_a_command() -> None:
     assert ran("run", "--help")[1].startswith("Usage: syncwatch run [OPTIONS]")
     assert 2 == ran("run", "--no-such-option")[0]
     assert ran("--version")[1].startswith("syncwatch ")
+
+
+@pytest.mark.parametrize("file", [None, "/some/where.pem"])
+def test_what_aiohttp_is_spared(file: str | None) -> None:
+    """No certificate is read and no C++ library loaded for it; the environment is afterwards what it was, and a context of ours has what it should."""
+    program = """
+import os, ssl
+from syncwatch.running import sparing_aiohttp
+before = dict(os.environ)
+with sparing_aiohttp():
+    import syncwatch.app
+from aiohttp import connector
+print(len(connector._SSL_CONTEXT_VERIFIED.get_ca_certs()), "libstdc++" in open("/proc/self/maps").read(), before == dict(os.environ))
+"""
+    environment = {name: value for name, value in os.environ.items() if name not in ("SSL_CERT_FILE", "FROZENLIST_NO_EXTENSIONS")}
+    if file is not None:
+        environment["SSL_CERT_FILE"] = file
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert "0 False True" == done.stdout.strip()
