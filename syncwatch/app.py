@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import structlog
-from aiohttp import web
 
 from syncwatch import logs, settings
 from syncwatch.config import Address, Config, ConfigFile, Plan, SecretError, read_secret
@@ -26,6 +25,7 @@ from syncwatch.core.monitor import Monitor
 from syncwatch.core.resume import ResumePoint, pressing, totals_only
 from syncwatch.core.session import Session
 from syncwatch.core.snapshot import Moment, SidecarSnapshot, Snapshot
+from syncwatch.exposition import web
 from syncwatch.exposition.events import Broadcast
 from syncwatch.exposition.http import Controls, local_app, public_app
 from syncwatch.exposition.metrics import build_registry

@@ -12,8 +12,9 @@ import ipaddress
 from collections.abc import Callable, Collection
 
 import structlog
-from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+
+from syncwatch.exposition import web
 
 ReadToken = Callable[[], str | None]
 """The token as it stands now; None, OSError or ValueError when it cannot be read."""

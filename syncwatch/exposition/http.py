@@ -17,10 +17,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from importlib.resources import files
 
 import msgspec
-from aiohttp import web
 
 from syncwatch.core.snapshot import Snapshot
-from syncwatch.exposition import gate, probes, status
+from syncwatch.exposition import gate, probes, status, web
 from syncwatch.exposition.events import KEEP_ALIVE, Broadcast, Subscription, TooManyListenersError, dropped, told
 from syncwatch.exposition.guards import Guards, ReadToken
 

@@ -34,6 +34,20 @@ def test_a_sidecar_needs_no_commands() -> None:
     assert (0, "a.yaml True True") == ran("run", "--config=a.yaml")
 
 
+def test_modules_that_would_stay() -> None:
+    """Imported for nothing, each by something that is needed."""
+    program = """
+import sys
+from syncwatch.running import sparing_aiohttp
+from syncwatch import config, logs
+with sparing_aiohttp():
+    import syncwatch.app
+print(sorted({"aiohttp.web", "argparse", "click", "difflib", "gettext", "multiprocessing", "syncwatch.relay", "sqlite3"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert "[]" == done.stdout.strip()
+
+
 def test_everything_else_is_a_command() -> None:
     """Help, mistakes, other commands."""
     assert ran("run", "--help")[1].startswith("Usage: syncwatch run [OPTIONS]")
@@ -45,16 +59,17 @@ def test_everything_else_is_a_command() -> None:
 def test_what_aiohttp_is_spared(file: str | None) -> None:
     """No certificate is read and no C++ library loaded for it; the environment is afterwards what it was, and a context of ours has what it should."""
     program = """
-import os, ssl
+import mimetypes, os, ssl
 from syncwatch.running import sparing_aiohttp
 before = dict(os.environ)
 with sparing_aiohttp():
     import syncwatch.app
 from aiohttp import connector
 print(len(connector._SSL_CONTEXT_VERIFIED.get_ca_certs()), "libstdc++" in open("/proc/self/maps").read(), before == dict(os.environ))
+print(mimetypes.guess_type("x.html")[0], len(mimetypes.types_map) < 300)
 """
     environment = {name: value for name, value in os.environ.items() if name not in ("SSL_CERT_FILE", "FROZENLIST_NO_EXTENSIONS")}
     if file is not None:
         environment["SSL_CERT_FILE"] = file
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=60)
-    assert "0 False True" == done.stdout.strip()
+    assert ["0 False True", "text/html True"] == done.stdout.splitlines()
