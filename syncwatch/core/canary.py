@@ -47,12 +47,13 @@ class Fate(enum.Enum):
 class Shot:
     """One canary."""
 
-    __slots__ = ("fate", "mark", "sent_s")
+    __slots__ = ("fate", "logged", "mark", "sent_s")
 
     def __init__(self, mark: str, sent_s: float) -> None:
         self.mark = mark.encode()
         self.sent_s = sent_s
         self.fate = Fate.WAITING
+        self.logged = False  # read in the server's log
 
 
 class Canary:
@@ -78,6 +79,8 @@ class Canary:
         self.duplicate = 0
         self.failed = 0
         self.failure = ""
+        self.logged = 0
+        self.log_delay_s: float | None = None  # of the last one: from its write until it was read in the log
         self.round_trip = Histogram(FAST_S)
         self.clock_offset_s: float | None = None  # server minus the wall clock, from the last answer that told it
 
@@ -149,6 +152,16 @@ class Canary:
             if shot.mark in data:
                 return self._arrived(now, shot)
         return None
+
+    def read(self, now: float, page: bytes) -> None:
+        """Search a page of the server's log: measured apart from the live path, so that a write that was kept and a push that was not can be told apart."""
+        if self._prefix_bytes not in page:
+            return
+        for shot in self._shots:
+            if not shot.logged and shot.mark in page:
+                shot.logged = True
+                self.logged += 1
+                self.log_delay_s = now - shot.sent_s
 
     def _arrived(self, now: float, shot: Shot) -> Fate | None:
         if shot.fate is Fate.WAITING:
@@ -228,5 +241,7 @@ class Canary:
             late=self.late,
             duplicate=self.duplicate,
             failed=self.failed,
+            logged=self.logged,
+            log_delay_s=self.log_delay_s,
             round_trip=self.round_trip.snapshot(),
         )

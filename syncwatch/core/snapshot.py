@@ -112,6 +112,8 @@ class CanarySnapshot(msgspec.Struct, frozen=True):
     duplicate: int
     failed: int
     round_trip: HistogramSnapshot
+    logged: int = 0  # read in the server's log, where there is one
+    log_delay_s: float | None = None  # of the last one, from its write; a log is read from time to time
 
 
 class LifetimeSnapshot(msgspec.Struct, frozen=True):

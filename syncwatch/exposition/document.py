@@ -134,6 +134,8 @@ class Ledger(msgspec.Struct, frozen=True):
     resyncs: dict[str, dict[str, int]]
     mean_resync_s: float | None
     forgotten: dict[str, int]
+    audits: dict[str, int] | None  # by result; None where there is no log to compare with
+    audit_events: dict[str, int] | None  # by verdict
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -154,6 +156,8 @@ class Canary(msgspec.Struct, frozen=True):
     duplicate: int
     failed: int
     mean_round_trip_s: float | None
+    logged: int | None  # read in the server's log; None where there is no log to read
+    log_delay_s: float | None  # of the last one, from its write until it was read there
 
 
 class Expiry(msgspec.Struct, frozen=True):

@@ -101,7 +101,7 @@ def _connection(c: ConnectionSnapshot, snapshot: Snapshot) -> doc.Connection:
         event_latency=None
         if c.event_latency is None
         else doc.Latency(c.event_latency.cumulative[-1], _mean_s(c.event_latency)),
-        canary=None if c.canary is None else _canary(c.canary),
+        canary=None if c.canary is None else _canary(c, c.canary),
         expiry=doc.Expiry(doc.due_wall(c.token_expiry_wall_s, at), doc.due_wall(c.certificate_expiry_wall_s, at)),
         lifetime=_lifetime(c.lifetime, at),
         state_seconds=_state_seconds(c, at),
@@ -196,10 +196,12 @@ def _ledger(c: ConnectionSnapshot, ledger: ContinuitySnapshot, at: Moment) -> do
         resyncs=resyncs,
         mean_resync_s=_mean_s(ledger.resync_duration),
         forgotten=_counts(c, "syncwatch_ledger_forgotten_total", ledger.forgotten),
+        audits=None if ledger.audits is None else _counts(c, "syncwatch_audits_total", ledger.audits),
+        audit_events=None if ledger.audit_events is None else _counts(c, "syncwatch_audit_events_total", ledger.audit_events),
     )
 
 
-def _canary(canary: CanarySnapshot) -> doc.Canary:
+def _canary(c: ConnectionSnapshot, canary: CanarySnapshot) -> doc.Canary:
     return doc.Canary(
         sent=canary.sent,
         received=canary.received,
@@ -209,6 +211,8 @@ def _canary(canary: CanarySnapshot) -> doc.Canary:
         duplicate=canary.duplicate,
         failed=canary.failed,
         mean_round_trip_s=_mean_s(canary.round_trip),
+        logged=None if c.continuity is None or c.continuity.audits is None else canary.logged,
+        log_delay_s=canary.log_delay_s,
     )
 
 

@@ -183,6 +183,10 @@ def _ledger(ledger: doc.Ledger) -> Iterator[tuple[str, str]]:
             f" + {number(ledger.unaccounted)} unaccounted + {number(ledger.missing)} missing"
         ),
     )
+    if ledger.audits is not None and ledger.audit_events is not None:
+        results = ", ".join(f"{number(count)} {result}" for result, count in ledger.audits.items())
+        verdicts = ", ".join(f"{number(count)} {verdict}" for verdict, count in ledger.audit_events.items() if count)
+        yield "audits", f"{results}{f'; events: {verdicts}' if verdicts else ''}"
     if ledger.last_loss is not None:
         yield "last loss", _ago(ledger.last_loss)
     resyncs = ", ".join(
@@ -196,7 +200,8 @@ def _ledger(ledger: doc.Ledger) -> Iterator[tuple[str, str]]:
 
 def _canary(canary: doc.Canary) -> str:
     trip = "" if canary.mean_round_trip_s is None else f"; mean round trip {span(canary.mean_round_trip_s)}"
-    return f"{number(canary.sent)} sent, {number(canary.received)} received, {number(canary.lost)} lost, {number(canary.failed)} refused{trip}"
+    logged = "" if canary.logged is None else f", {number(canary.logged)} in the log"
+    return f"{number(canary.sent)} sent, {number(canary.received)} received{logged}, {number(canary.lost)} lost, {number(canary.failed)} refused{trip}"
 
 
 def _lifetime(lifetime: doc.Lifetime) -> str:

@@ -235,3 +235,15 @@ async def test_a_canary_comes_back(tmp_path: Path) -> None:
         assert {"live": 1} == origins(scrape)
         assert 1 == scrape.value("syncwatch_canary_round_trip_seconds_count")
         assert 0 == scrape.value("syncwatch_canaries_failed_total")
+
+
+async def test_a_canary_that_is_not_pushed_is_found_in_the_log(tmp_path: Path) -> None:
+    """The live path and the feed are measured apart: written and kept, but not delivered."""
+    canary = {"enabled": True, "interval": "30s", "timeout": "700ms"}
+    async with rig(tmp_path, canary=canary, audit={"interval": "300ms"}) as r:
+        with r.relay.faults.stalling(protocol="relayfile"):
+            async with r.sidecar() as sidecar:
+                seen = await sidecar.until(lambda c: c["canary"]["timed_out"] and c["canary"]["logged"], within_s=10)
+                assert (1, 0, 1) == (seen["canary"]["sent"], seen["canary"]["received"], seen["canary"]["logged"])
+                assert 0 < seen["canary"]["log_delay_s"]
+                assert {"audit": 1} == origins(await sidecar.scrape())

@@ -351,3 +351,17 @@ class TestConfigure:
         canary.configure(Canary(Codec(), 30.0, 5.0))
         canary.hasten(2.0)
         assert math.inf == canary.deadline
+
+
+def test_the_log_is_measured_apart() -> None:
+    """A canary read in a page of the log counts there once, whatever became of it on the live path."""
+    bird = Bird()
+    bird.tick(0.0)
+    page = b'[{"correlationId":"' + bird.frame() + b'"}]'
+    bird.canary.read(5.0, b"[]")
+    bird.canary.read(6.0, page)
+    bird.canary.read(9.0, page)
+    picture = bird.canary.snapshot()
+    assert (1, 6.0, 0) == (picture.logged, picture.log_delay_s, picture.received)
+    assert 1 == bird.tick(20.0)
+    assert (1, 1) == (bird.canary.snapshot().timed_out, bird.canary.snapshot().logged)

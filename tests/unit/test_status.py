@@ -12,11 +12,12 @@ import pytest
 
 from syncwatch.core.health import ADVICE, Component, Health, Reason
 from syncwatch.core.snapshot import HookSnapshot, Moment, Snapshot, TaskSnapshot, Transition
-from syncwatch.core.states import Claim, Disconnect, Origin, State, Verdict
+from syncwatch.core.states import AuditResult, AuditVerdict, Claim, Disconnect, Origin, State, Verdict
 from syncwatch.exposition import document, status, terminal
 from tests.unit.snapshots import (
     NOW_S,
     WALL_S,
+    canary,
     connection,
     continuity,
     fresh_connection,
@@ -47,9 +48,9 @@ connections.heartbeats: sent acknowledged missed late outstanding last_sent last
 connections.traffic: frames_received frames_sent received_bytes sent_bytes anomalies last_frame last_event
 connections.verification: unverified_s results
 connections.ledger: epoch cursor events events_by_origin undecided duplicates out_of_order missed recovered lost unaccounted missing late last_loss
-  gaps resets replayed resyncs mean_resync_s forgotten
+  gaps resets replayed resyncs mean_resync_s forgotten audits audit_events
 connections.event_latency: events mean_s
-connections.canary: sent received timed_out late lost duplicate failed mean_round_trip_s
+connections.canary: sent received timed_out late lost duplicate failed mean_round_trip_s logged log_delay_s
 connections.expiry: token certificate
 connections.lifetime: since events reconnects missed recovered lost unaccounted late resets
 connections.transitions: at from_state to_state reason
@@ -185,6 +186,20 @@ def test_a_count_that_should_not_exist_is_shown() -> None:
     assert {"live": 0, "ring": 0, "store": 0, "poll": 3} == found["ledger"]["events_by_origin"]
     assert {"unverifiable": 0, "verified": 1} == found["ledger"]["resyncs"]["none"]
     assert 7 == found["ledger"]["events"]
+
+
+def test_what_only_a_log_can_tell() -> None:
+    """Audits and what canaries left in the log; null where the protocol has no log."""
+    ring = first(canary=canary())
+    assert (None, None, None) == (ring["ledger"]["audits"], ring["ledger"]["audit_events"], ring["canary"]["logged"])
+    read = continuity(audits={AuditResult.CLEAN: 3}, audit_events={AuditVerdict.MISSED: 1})
+    files = first(protocol="relayfile", dialect="push", continuity=read, canary=canary(logged=2, log_delay_s=0.5))
+    assert {"clean": 3, "repaired": 0, "failed": 0} == files["ledger"]["audits"]
+    assert {"late": 0, "missed": 1, "invented": 0} == files["ledger"]["audit_events"]
+    assert (2, 0.5) == (files["canary"]["logged"], files["canary"]["log_delay_s"])
+    lines = text(snapshot(connections=(connection(protocol="relayfile", dialect="push", continuity=read, canary=canary(logged=2)),)))
+    assert "3 clean, 0 repaired, 0 failed; events: 1 missed" in lines
+    assert "2 in the log" in lines
 
 
 def test_the_running_stay_counts() -> None:
