@@ -13,7 +13,6 @@ from tests.expressions import BOARDS, RUNBOOKS, problems, rules, runbook_queries
 SEVERITIES = {rule["alert"]: rule["labels"]["severity"] for rule in rules()}
 
 OF_LATER_COMPONENTS = {
-    Reason.POLLING,
     Reason.NO_ECHO,
     Reason.DUPLICATE_CLIENT,
     Reason.WATCHER_DEAD,
