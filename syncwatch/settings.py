@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from syncwatch.config import Config, Hook, RelaycastConnection, RelayfileConnection
@@ -14,11 +15,12 @@ from syncwatch.core.health import Reason
 from syncwatch.core.hook import HookSettings
 from syncwatch.core.monitor import HealthSettings
 from syncwatch.core.session import SessionSettings
-from syncwatch.protocols.relaycast import Relaycast
-from syncwatch.protocols.relaycast_observer import RelaycastObserver
-from syncwatch.protocols.relayfile import Relayfile
 from syncwatch.runtime.dialing import Endpoint
 from syncwatch.runtime.tls import TlsSettings
+
+if TYPE_CHECKING:
+    from syncwatch.protocols.relaycast import Relaycast
+    from syncwatch.protocols.relayfile import Relayfile
 
 
 def upstream(url: str) -> str:
@@ -65,10 +67,18 @@ def session_settings(connection: Runnable, incident_hold_s: float) -> SessionSet
 
 
 def protocol(connection: Runnable) -> Relaycast | Relayfile:
-    """The codec of one connection."""
+    """The codec of one connection; those that no connection uses stay out of memory."""
     if isinstance(connection, RelayfileConnection):
+        from syncwatch.protocols.relayfile import Relayfile
+
         return Relayfile(connection.url, connection.workspace, connection.paths, connection.canary.path)
-    dialect = RelaycastObserver if connection.dialect == "observer" else Relaycast
+    from syncwatch.protocols.relaycast import Relaycast
+
+    dialect = Relaycast
+    if connection.dialect == "observer":
+        from syncwatch.protocols.relaycast_observer import RelaycastObserver
+
+        dialect = RelaycastObserver
     return dialect(
         connection.url,
         connection.subscribe,

@@ -25,7 +25,6 @@ from syncwatch.core.effects import (
     Refused,
     Send,
 )
-from syncwatch.core.feed import Feed
 from syncwatch.core.health import Component, Condition, Reason
 from syncwatch.core.heartbeat import Heartbeat
 from syncwatch.core.histogram import SLOW_S, Histogram
@@ -111,7 +110,13 @@ class Session:
         self.attempts = Attempts(settings.backoff, settings.breaker, settings.breaker_retry_s, settings.spread_s)
         self.verification = Verification(settings.verify_interval_s, settings.verify_grace_s)
         self.entropy = entropy
-        self.recovery: Recovery = Feed(self) if protocol.traits.settle is Settle.FEED else Resync(self)
+        self.recovery: Recovery
+        if protocol.traits.settle is Settle.FEED:
+            from syncwatch.core.feed import Feed  # its ledger too is in nobody's memory who reads no feed
+
+            self.recovery = Feed(self)
+        else:
+            self.recovery = Resync(self)
         self.ledger: Ledger = self.recovery.ledger
         self._resume = resume
         self._totals = Totals(since_wall_s=0.0) if resume is None else resume.totals

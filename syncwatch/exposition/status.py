@@ -29,13 +29,19 @@ from syncwatch.core.timestamps import rfc3339
 from syncwatch.exposition import document as doc
 from syncwatch.exposition import gate
 from syncwatch.exposition.registry import label_sets
-from syncwatch.exposition.terminal import render
 
 __all__ = ["build", "document", "exit_code", "render"]
 
 _WORST = (Health.DOWN, Health.DEGRADED, Health.HEALTHY)
 _RESTING = frozenset({State.IDLE, State.CLOSED})
 _EXIT: Mapping[str | None, int] = {Health.HEALTHY: 0, Health.DEGRADED: 1, Health.DOWN: 2}
+
+
+def render(status: Mapping[str, Any], colour: bool = False, width: int = 80) -> str:
+    """The document as lines for people. Raises: ValueError if it is no status document."""
+    from syncwatch.exposition.terminal import render as lines  # a command's, not a sidecar's
+
+    return lines(status, colour, width)
 
 
 def document(snapshot: Snapshot) -> dict[str, Any]:

@@ -21,7 +21,9 @@ from aiohttp import EofStream, WSMsgType
 
 from syncwatch.runtime.failures import Ending
 
-BATCH = 1024
+PORTION = 256
+"""So many messages are handed on at once: more would only take memory."""
+BATCH = 4 * PORTION
 """After so many messages the event loop gets a turn, so that a flood delays no heartbeat and no scrape: 2 ms with everything that is done for them."""
 
 Message = tuple[WSMsgType, Any, Any]  # kind, data, extra
@@ -127,18 +129,22 @@ class Lane:
         items: list[Item] = []
         if begun and (self._inside or not self._cut_texts(begun, 0, len(begun), items)):
             self._pass_on(begun, 0, items)
-        size = len(data)
-        while position < size and len(items) < BATCH and not self._broken:
+        size, taken = len(data), 0
+        while position < size and taken < BATCH and not self._broken:
             if not self._owed and not self._inside:
                 position = self._cut_texts(data, position, size, items)
-            if position < size and len(items) < BATCH:
+            if position < size and len(items) < PORTION:
                 used = self._pass_on(data, position, items)
                 if not used:
                     break
                 position += used
+            if len(items) >= PORTION:
+                taken += len(items)
+                self._hand_on(items)
+                items = []
         if position < size and not self._broken:
             self._rest = data[position:]
-            if len(items) >= BATCH:
+            if taken >= BATCH:
                 self._turn_due = True
                 self._protocol.pause_reading()
                 asyncio.get_running_loop().call_soon(self._go_on)
@@ -152,7 +158,7 @@ class Lane:
     def _cut_texts(self, data: bytes, position: int, size: int, items: list[Item]) -> int:
         """Cut out text frames while there is one; returns where the first thing begins that is none, or not complete."""
         last, limit = size - 4, self._limit
-        for _ in range(BATCH - len(items)):
+        for _ in range(PORTION - len(items)):
             if position > last:
                 break
             head, length = _two_halves(data, position)

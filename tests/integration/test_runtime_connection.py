@@ -477,7 +477,7 @@ async def test_a_flood_leaves_everybody_else_their_turns(monkeypatch: pytest.Mon
         await asyncio.gather(neighbour(), timer())
         r.do(Close(1, 1000, ""))
     assert [b'{"n":%d}' % number for number in range(total)] == r.session.frames
-    assert max(batches) == BATCH
+    assert max(batches) <= BATCH
     assert longest <= 2 * BATCH
     assert turns >= total // (2 * BATCH)
     assert fired >= 1
