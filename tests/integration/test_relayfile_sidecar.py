@@ -247,3 +247,93 @@ async def test_a_canary_that_is_not_pushed_is_found_in_the_log(tmp_path: Path) -
                 assert (1, 0, 1) == (seen["canary"]["sent"], seen["canary"]["received"], seen["canary"]["logged"])
                 assert 0 < seen["canary"]["log_delay_s"]
                 assert {"audit": 1} == origins(await sidecar.scrape())
+
+
+def reasons(connection: Document) -> set[str]:
+    """Why it is not healthy."""
+    return {reason["reason"] for reason in connection["reasons"]}
+
+
+async def test_an_overflow_loses_nothing(tmp_path: Path) -> None:
+    """More than the server buffers for one connection: 1013, back from the cursor, every event once."""
+    async with rig(tmp_path) as r, r.sidecar() as sidecar:
+        with r.relay.faults.freezing("to_client", protocol="relayfile"):
+            r.write(6000)  # the server's buffer holds 4096
+        await r.caught_up(sidecar)
+        scrape = await sidecar.scrape()
+        assert 6000 == sum(origins(scrape).values())
+        assert 1 <= scrape.value("syncwatch_connection_disconnects_total", reason="overflow")
+        assert 1 <= scrape.value("syncwatch_connection_close_codes_total", code="1013")
+        assert (0, 0) == (scrape.value("syncwatch_sequence_missed_total"), scrape.value("syncwatch_sequence_resets_total"))
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after_s", "failure", "reason"),
+    [(401, None, "unauthorized", "unauthorized"), (403, None, "forbidden", "forbidden"), (429, None, "rate_limited", "rate_limited"),
+     (429, 2, "rate_limited", "rate_limited"), (503, None, "rejected", "upstream_error")],
+)  # fmt: skip
+async def test_refusals_have_their_reasons(tmp_path: Path, status: int, retry_after_s: float | None, failure: str, reason: str) -> None:
+    """Each status of the handshake; refused credentials are retried when the token file changes, a limit when it says."""
+    async with rig(tmp_path) as r, r.sidecar() as sidecar:
+        with r.relay.faults.refusing(status, retry_after_s=retry_after_s, protocol="relayfile"):
+            r.relay.drop()
+            seen = await sidecar.until(lambda c: reason in reasons(c))
+            assert ("failed" if status in (401, 403) else seen["state"]) == seen["state"]
+            assert 1 <= (await sidecar.scrape()).value("syncwatch_connection_attempt_failures_total", reason=failure)
+            if retry_after_s is not None:
+                assert 1.0 < seen["attempts"]["next"]["in_s"] <= 2.1
+        r.token_file.write_text(r.relay.files.token(WORKSPACE, subject="another"))
+        await sidecar.until(lambda c: c["state"] == "open" and not c["reasons"])
+
+
+async def test_a_real_token_expires_while_the_socket_lives(tmp_path: Path) -> None:
+    """Checked at the handshake only: pings go on, the feed says 401, and the metric told the time beforehand."""
+    async with rig(tmp_path, audit={"interval": "300ms"}) as r:
+        r.token_file.write_text(r.relay.files.token(WORKSPACE, lifetime_s=2.0))
+        async with r.sidecar() as sidecar:
+            expiry_s = (await sidecar.scrape()).value("syncwatch_token_expiry_timestamp_seconds")
+            seen = await sidecar.until(lambda c: "unauthorized" in reasons(c))
+            assert "open" == seen["state"]
+            assert expiry_s <= (await sidecar.scrape()).value("syncwatch_connection_state_entered_timestamp_seconds", state="open") + 10.0
+            acknowledged = seen["heartbeats"]["acknowledged"]
+            await sidecar.until(lambda c: c["heartbeats"]["acknowledged"] > acknowledged)
+            r.token_file.write_text(r.relay.files.token(WORKSPACE))
+            await sidecar.until(lambda c: not c["reasons"])
+
+
+async def test_a_token_for_some_paths_may_not_read_the_feed(tmp_path: Path) -> None:
+    """Told apart from refused credentials: the socket lives and counts, nothing can be compared, and that is said."""
+    async with rig(tmp_path, paths=["/docs/**"], audit={"interval": "200ms"}) as r:
+        r.token_file.write_text(r.relay.files.token(WORKSPACE, ["relayfile:fs:read:/docs/**"]))
+        async with running(tmp_path, r.config, r.http) as sidecar:
+            await sidecar.until(lambda c: c["state"] == "open" and "resync_unanswered" in reasons(c))
+            r.write(3)
+            r.write(2, folder="elsewhere")
+            seen = await sidecar.until(lambda c: c["ledger"]["events"] == 3)
+            assert {"resync_unanswered"} == reasons(seen)
+            assert "the token may not read the feed" in sidecar.text() or "HTTP 403" in sidecar.text()
+            with r.relay.faults.outage("refuse", protocol="relayfile", times=None):
+                await sidecar.until(lambda c: c["attempts"]["consecutive_failures"] > 4)
+                assert "reconnecting" == (await sidecar.cast())["state"], "there is no feed to fall back to"
+                r.write(2)
+            await sidecar.until(lambda c: c["state"] == "open" and c["ledger"]["events"] == 5)
+            scrape = await sidecar.scrape()
+            assert {"live": 3, "store": 2} == origins(scrape)
+            assert 0 == scrape.value("syncwatch_sequence_resets_total")
+
+
+async def test_a_filter_is_applied_to_the_feed_as_well(tmp_path: Path) -> None:
+    """What the socket's own filter leaves out is not missed, polled or audited."""
+    async with rig(tmp_path, paths=["/docs/**"], audit={"interval": "200ms"}) as r, r.sidecar() as sidecar:
+        r.write(2)
+        r.write(3, folder="elsewhere")
+        with r.relay.faults.outage("refuse", protocol="relayfile", times=None):
+            await sidecar.until(lambda c: c["state"] == "polling")
+            r.write(3, folder="elsewhere")
+            r.write(1)
+            await sidecar.until(lambda c: c["ledger"]["cursor"] == r.newest)
+        await r.caught_up(sidecar)
+        await sidecar.until(lambda c: c["ledger"]["audits"]["clean"] > 2)
+        scrape = await sidecar.scrape()
+        assert {"live": 2, "poll": 1} == origins(scrape)
+        assert {"late": 0, "missed": 0, "invented": 0} == audit_events(scrape)
