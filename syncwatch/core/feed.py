@@ -355,7 +355,7 @@ class Feed(Recovery):
         events, overlap = page.events, reading.overlap
         if overlap is not None:
             if not events or events[0].number != overlap.number or events[0].key != overlap.key:
-                self._other_log()
+                self._other_log(meanwhile=True)
                 return
             events = events[1:]
         for event in events:
@@ -404,10 +404,10 @@ class Feed(Recovery):
         if reading.purpose is Purpose.POLL and self.ledger.book(now, since_s=-math.inf, grace_s=-math.inf):
             self.line.came(now)
 
-    def _other_log(self) -> None:
-        """What was read is not what we know: the session tells of the reset and comes back with `reset_found`."""
+    def _other_log(self, meanwhile: bool = False) -> None:
+        """What was read is not what we know: the session tells of the reset and comes back with `reset_found`. `meanwhile`: it was still there a page ago."""
         self._abort()
-        self._stale = self._connected and self.ledger.proven
+        self._stale = self._connected and (self.ledger.proven or self.ledger.brought or meanwhile)
         self.ledger.new_epoch(stale=self._stale)
 
     # ------------------------------------------------------------------ settling

@@ -10,7 +10,8 @@ The rules, in the words of the oracle:
   read has set it itself: its last event.
 - Every reading of the feed starts one row before the `floor`, the last row that was compared, and must find the floor, key and all, before it finds a higher
   number or one that was not asked for; else the server's log is another: a new epoch, and it is read from its beginning. Where there is no floor yet it must find
-  the last event that was delivered before it asked. Each further page starts one row before the end of the last one, and must begin with it. A connection that had shown that it is of the old log is left.
+  the last event that was delivered before it asked. Each further page starts one row before the end of the last one, and must begin with it. A connection that is of the old log, or may be
+  because it has brought something, is left; one that has brought nothing yet is taken to be of the new one.
 - A row that the socket had not brought is *found*. If the socket brings it within the grace it is `late`. If not: a row up to the highest number that had been
   delivered when the connection began, or one that the socket promised, is missed, and recovered in the same step (origin `audit`). A row that nobody
   promised is delivery: `poll` without a socket; else `store`. Nothing is promised by a socket that was not dialled with a position until a first reading came to
@@ -119,6 +120,11 @@ class Journal(Ledger):
         """An attempt begins; returns where its socket is to resume."""
         self._dialled_after = self.dial_after() if self.resumes else None
         return self._dialled_after
+
+    @property
+    def brought(self) -> bool:
+        """Whether the connection has brought any event that was new."""
+        return self._top_here > 0
 
     @property
     def silent_elsewhere(self) -> bool:
