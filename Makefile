@@ -22,8 +22,10 @@ check: setup  ## style, types, the import law, generated files
 bench: setup  ## ratios against peers, in one run
 	$(BIN)/python -m tests.benchmarks
 
-simulate: setup  ## the long form: 100,000 schedules
+simulate: setup  ## the long form: 100,000 schedules, and 50,000 for each protocol with a feed
 	$(BIN)/python -m tests.simulation --count 100000
+	$(BIN)/python -m tests.simulation --feeds relayfile --count 50000
+	$(BIN)/python -m tests.simulation --feeds observer --count 50000
 
 generate: setup  ## write out what is generated: dashboards, the metric reference, the state diagram
 	$(BIN)/python -m dashboards.build

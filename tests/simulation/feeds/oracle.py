@@ -169,8 +169,9 @@ class Judge:
         top = sorted(saved.mine)[-2:]
         result.mine = {number: saved.mine[number] for number in top}
         result.floor, result.floor_before = saved.settled
-        if len(saved.pending) > UNCOMPARED_KEPT:
+        if len(saved.pending) > UNCOMPARED_KEPT and top:
             result.floor, result.floor_before = saved.mine[top[-1]], top[0] if len(top) > 1 else None
+            result.excused = saved.mine[top[-1]].life, top[-1]  # what the socket left out before it stays unknown
         result.settled = result.floor, result.floor_before
         result.base = result.head = result.floor.number if result.floor is not None else result.floor_before or 0
         result.top_at_open = 0 if result.fresh else result.top
@@ -359,7 +360,7 @@ class Judge:
             if self.pong_at is None:
                 self.pong_at = at
                 self._end_catch_up()
-                self._socket_alone()
+                self._socket_alone(at)
                 self.advance(at)
             return
         if frame.kind is Kind.GARBAGE:
@@ -387,7 +388,7 @@ class Judge:
         if row is None:
             self.counters.bad_sequence += frame.bad_number
             return
-        if self.proven and self.life is not None and row.life != self.life:
+        if self.proven and self.reference is not None and row.life != self.life:
             self.exemptions["frames of a log that ended, on a connection that was open"] += 1
         if not self.in_catch_up and self.suspicion < math.inf:
             self.suspicion = math.inf
@@ -412,7 +413,7 @@ class Judge:
                 self.unproven[row.identity] = row
 
     def _deliver(self, row: Row) -> None:
-        if self.life is None:
+        if self.reference is None:
             self.life = row.life
         self.mine[row.number] = row
 
@@ -432,14 +433,14 @@ class Judge:
                 self.counters.found_invented += row.number > self.base
         self.unproven = {}
 
-    def _reset(self, at: float, life: int) -> None:
-        """The log is another one."""
+    def _reset(self, at: float, life: int | None, read: bool = False, meanwhile: bool = False) -> None:
+        """The log is another one. `life`: None if nothing of it was seen yet. `read`: the feed says so; `meanwhile`: it was replaced between two pages."""
         if life == self.life:
             self.exemptions["what the next reading had to find again was invented"] += 1
         self._abort()
         self.counters.resets += 1
         self.life = life
-        stale = self.connection is None or self.proven
+        stale = self.connection is None or self.proven or meanwhile or (read and self.top_here > 0)
         brought = {} if stale else dict(self.unproven)
         if any(row.life != life for row in brought.values()):
             self.exemptions["a connection and the feed were of two logs"] += 1
@@ -457,12 +458,12 @@ class Judge:
             self._move(at, "resyncing")
             self.round_fresh = True
 
-    def _socket_alone(self) -> None:
+    def _socket_alone(self, at: float) -> None:
         """Where the feed is forbidden the socket's word is all there is: a catch-up that was asked to begin with the last event and did not is of another log."""
         if self.forbidden and self.resumed and not self.proven and self.pong_at is not None and self.round_at is None:
             overlap = self.mine and self.dialled is not None and self.dialled < self.top
             if overlap:
-                self._reset(self.pong_at, max((row.life for row in self.unproven.values()), default=0))
+                self._reset(at, max((row.life for row in self.unproven.values()), default=None))
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -528,7 +529,7 @@ class Judge:
             self._move(fact.at, "reconnecting")
         if self.forbidden and self.connection is not None and self.round_at is not None:
             self._give_up(fact.at)
-            self._socket_alone()
+            self._socket_alone(fact.at)
 
     def _answered(self, fact: Answered) -> None:
         reading = self.reading
@@ -592,7 +593,7 @@ class Judge:
         rows = fact.rows
         if reading.overlap is not None:
             if not rows or rows[0] != reading.overlap:
-                self._reset(fact.at, fact.life)
+                self._reset(fact.at, fact.life, read=True, meanwhile=True)
                 return
             rows = rows[1:]
         for row in rows:
@@ -608,12 +609,12 @@ class Judge:
                     self._row(fact.at, reading, held)
                 self._row(fact.at, reading, row)
             elif row.number >= reference.number or (reading.after is not None and row.number <= reading.after):
-                self._reset(fact.at, fact.life)
+                self._reset(fact.at, fact.life, read=True)
                 return
             else:
                 reading.held.append(row)
         if not reading.known_log and fact.next_after is None:
-            self._reset(fact.at, fact.life)
+            self._reset(fact.at, fact.life, read=True)
             return
         if reading.known_log:
             if reading.reference is None and not self.mine:

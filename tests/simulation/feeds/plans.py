@@ -290,6 +290,38 @@ def _paging(d: _Draft) -> None:
             d.add(at + d.rng.uniform(0.5, 8.0), "ambush", "answered", d.rng.choice(("drop", "refuse")), float(d.rng.randint(0, 3)))
 
 
+def _forbidden(d: _Draft) -> None:
+    """A token that may watch and may not read the feed: the socket's word is all there is."""
+    at = d.rng.choice((0.0, d.moment(0.0, 0.3)))
+    d.add(at, "feed", "status", 403)
+    d.add(d.rng.choice((d.length_s, d.moment(0.5, 1.0))), "feed")
+    for _ in range(d.rng.randint(1, 4)):
+        moment = d.rng.uniform(at, d.length_s)
+        d.drop(moment)
+        d.add(moment + d.rng.uniform(0.0, 0.3), "burst", value=d.count())
+        if d.protocol == RELAYFILE and d.rng.random() < 0.4:
+            d.add(moment + 0.01, "restart", "memory")
+
+
+def _brief(d: _Draft) -> None:
+    """Connections that live for moments: before the log was read, before the first pong, before anything."""
+    for _ in range(d.rng.randint(1, 4)):
+        at = d.rng.choice((0.0, d.moment()))
+        d.drop(at)
+        d.add(at, "ambush", d.rng.choice(MOMENTS), "drop", float(d.rng.randint(0, 2)))
+        if d.rng.random() < 0.5:
+            d.add(at, "burst", value=d.count())
+
+
+def _many(d: _Draft) -> None:
+    """More than a next process can remember."""
+    at = d.moment(0.05, 0.6)
+    d.add(at, "burst", value=d.rng.choice((200, 300, 600)))
+    d.add(at + 0.5, "save")
+    d.add(at + 0.6, "crash", value=d.rng.uniform(0.1, 3.0))
+    d.outages(at, d.length_s * 0.8)
+
+
 COMMON: Mapping[str, Callable[[_Draft], None]] = {
     "drop": _drop,
     "outage": _outage,
@@ -321,6 +353,9 @@ COMMON: Mapping[str, Callable[[_Draft], None]] = {
     "no_audit": _no_audit,
     "paging": _paging,
     "overflow": _overflow,
+    "forbidden": _forbidden,
+    "brief": _brief,
+    "many": _many,
 }
 KINDS: Mapping[str, Mapping[str, Callable[[_Draft], None]]] = {
     RELAYFILE: {
@@ -328,6 +363,7 @@ KINDS: Mapping[str, Mapping[str, Callable[[_Draft], None]]] = {
         "restart_memory": _restart(memory=True),
         "ambush_memory": _ambush(memory=True),
         "foreign": _foreign,
+        "short_catch_up": _knob("short_catch_up", 0.1, 0.5, 1.0),
     },
     OBSERVER: {**COMMON, "unlogged": _knob("unlogged", 0.1, 0.5)},
 }

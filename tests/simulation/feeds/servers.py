@@ -37,6 +37,7 @@ class Faults(msgspec.Struct):
     straggle: float = 0.0
     invent: float = 0.0
     bad_number: float = 0.0
+    short_catch_up: float = 0.0  # chance that a catch-up leaves an event out
     unlogged: float = 0.0  # the write to the log failed: an observer's event has no number then
     garbage: float = 0.0
     page_garbage: float = 0.0
@@ -213,6 +214,8 @@ class Server(Peer):
         """A socket: subscribed, then caught up, and only then is anything read from it."""
         for entry in self.caught_up(self.dials[link.connection].url):
             row = entry.row
+            if self.faults.short_catch_up and self.rng.random() < self.faults.short_catch_up:
+                continue
             fact = FeedFrame(Kind.EVENT, Label.STORE, row.life, row.number, identity=row.identity, strong=True)
             link.write(msgspec.json.encode(entry.frame), fact)
         self._sockets[link.connection] = link

@@ -19,7 +19,7 @@ import msgspec
 from syncwatch.core.attempts import CREDENTIALS
 from syncwatch.core.effects import Answer, Close, Dial, Effects, Handshake, Notify, Poll, Refused, Send
 from syncwatch.core.health import INCIDENTS, Reason
-from syncwatch.core.resume import ResumePoint
+from syncwatch.core.resume import ResumePoint, Totals
 from syncwatch.core.session import Session, SessionSettings
 from syncwatch.core.states import (
     ESTABLISHED,
@@ -132,6 +132,9 @@ class World(Caller):
         self._dead = False  # between two processes
         self._process = 0
         self._first_fact = 0
+        self._ever: set[str] = set()  # delivered by earlier processes
+        self._restored: set[str] = set()  # of them, what the present one was told
+        self._point: ResumePoint | None = None
         self._saved: tuple[ResumePoint | None, Judge] | None = None
         self._pedantic = pedantic
         self._traffic = random.Random(rng.random())
@@ -389,15 +392,19 @@ class World(Caller):
         facts = self.record.all[self._first_fact :]
         rows = [fact.row for fact in self.record.all if isinstance(fact, Written)]
         judged = self.judge
-        missing = [row for row in rows if row.life == self.server.life and row.ours and row.identity not in judged.known and not self._excused(row)]
+        missing = [row for row in rows if row.life == self.server.life and row.ours and row.identity not in self._ever and row.identity not in judged.known and not self._excused(row)]
         if missing:
             found.append(f"never delivered: {missing[:5]}")
-        if not self._process:
-            arrived = {fact.frame.identity for fact in facts if isinstance(fact, Arrived) and fact.frame.kind is Kind.EVENT and fact.frame.strong}
-            arrived_weak = sum(isinstance(fact, Arrived) and fact.frame.kind is Kind.EVENT and not fact.frame.strong for fact in facts)
-            events, distinct = self.session.ledger.events, len(arrived | set(judged.known)) + arrived_weak
-            if events != distinct:
-                found.append(f"{events} first copies, {distinct} distinct events")
+        frames = [fact.frame for fact in facts if isinstance(fact, Arrived) and fact.frame.kind is Kind.EVENT]
+        distinct = {frame.identity for frame in frames if frame.strong} | judged.known.keys()
+        count = len(distinct - self._restored) + sum(not frame.strong for frame in frames)
+        ledger, lifetime = self.session.ledger, self.session.snapshot().lifetime
+        if ledger.events != count:
+            found.append(f"{ledger.events} first copies, {count} distinct events")
+        before = Totals(0.0) if self._point is None else self._point.totals
+        for name in ("events", "missed", "recovered", "resets"):
+            if getattr(lifetime, name) != getattr(before, name) + getattr(ledger, name):
+                found.append(f"lifetime {name} {getattr(lifetime, name)} is not what the processes counted")
         return found
 
     def _excused(self, row: Row) -> bool:
@@ -632,11 +639,14 @@ class World(Caller):
         assert self._saved is not None
         point, judged = self._saved
         self._process += 1
+        self._ever.update(self.judge.known)
         self.session = self._new_session(point)
         now = self.timeline.now
         age_s = 0.0 if point is None else now + WALL_S + self.client_clock_s - point.saved_wall_s
         stale = abs(age_s) > self.settings.resume_max_age_s  # by the client's own clock: it starts fresh
         self.judge = Judge(self.rules) if stale else Judge.successor(judged)
+        self._restored = set(self.judge.known)
+        self._point = point
         self._judged = self._first_fact = len(self.record.all)
         self.dials, self.failures = 0, Counter()
         self._before = ()
