@@ -165,6 +165,7 @@ class Continuity(Ledger):
         if self._live_from == math.inf and before:
             self._live_from = before.low
         self.window = Window(now, after, since_s, self.position, self.seen_top, before, self._live_from)
+        self.shown = False
         return after, since_s
 
     def _where_to_ask(self, full: bool) -> int:
@@ -207,6 +208,8 @@ class Continuity(Ledger):
         """Account for one event; True if it is a first copy."""
         number = event.number
         window = self.window
+        if window is not None and window.ack is None:
+            window.last_frame_s = now  # it prolongs the wait for the acknowledgement
         if number is not None and number - 1 == self.cursor and number > self.top and self.proven:
             self.cursor = self.top = self.seen_top = number  # the common case: next in line, nothing known at or above it
             self.numbers.put(number, event, self.attempt)
@@ -214,10 +217,13 @@ class Continuity(Ledger):
             if not first:
                 self.duplicates += 1
             if window is not None:
-                window.frames.append(number << SHIFT | FIRST | NEW if first else number << SHIFT | NEW)
-                window.numbered_firsts += first
-                window.news += 1
-                if len(window.frames) > MAX_FRAMES:
+                frames = window.frames
+                if first:
+                    frames.append(number << SHIFT | FIRST | NEW)
+                else:
+                    frames.append(number << SHIFT | NEW)
+                    window.repeats += 1
+                if len(frames) > MAX_FRAMES:
                     self.urgent = True
             elif first:
                 self.live += 1
@@ -262,8 +268,8 @@ class Continuity(Ledger):
 
     def _record(self, window: Window, number: int, first: bool, new: bool) -> None:
         window.frames.append(number << SHIFT | (FIRST if first else 0) | (NEW if new else 0))
-        window.numbered_firsts += first
-        window.news += new
+        window.repeats += not first
+        window.olds += not new
         if len(window.frames) > MAX_FRAMES:
             self.urgent = True
 
@@ -517,6 +523,7 @@ class Continuity(Ledger):
             self.ack_early += 1
             window.ack = ack
             window.last_frame_s = now
+            self.shown = True  # the next one may be the last that it claims
             return None
         return self._settle(now, window, ack, short=0)
 
@@ -607,14 +614,15 @@ class Continuity(Ledger):
         """Decide the origins of the round's first copies, and book what the replay brought by number."""
         before, burst, behind = window.frames[:start], window.frames[start:stop], window.frames[stop:]
         highest = self._classify_live(before, window.highest_seen)
-        if burst and max(burst) >> SHIFT > self.seen_top:  # a number that no acknowledgement confirmed was noise: it recovers nothing
+        top = max(burst, default=0) >> SHIFT
+        if top > self.seen_top:  # a number that no acknowledgement confirmed was noise: it recovers nothing
             real = [frame for frame in burst if frame >> SHIFT <= self.seen_top]
-            ring, recovered = _count(FIRST, burst), _count(NEW, real)
+            ring, recovered, top = _count(FIRST, burst), _count(NEW, real), max(real, default=0) >> SHIFT
         else:
-            real = burst
-            ring = window.numbered_firsts - _count(FIRST, before) - _count(FIRST, behind)
-            recovered = window.news - _count(NEW, before) - _count(NEW, behind)
-        self._classify_live(behind, max(highest, max(real, default=0) >> SHIFT))
+            outside = before + behind
+            ring = len(burst) - (window.repeats - len(outside) + _count(FIRST, outside))
+            recovered = len(burst) - (window.olds - len(outside) + _count(NEW, outside))
+        self._classify_live(behind, max(highest, top))
         self.received[Origin.RING] += ring
         self.received[Origin.STORE] += window.store_firsts
         self.live += window.other_firsts

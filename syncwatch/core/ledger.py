@@ -42,6 +42,7 @@ class Ledger:
         self.cursor: int | None = None
         self.attempt = 0
         self.window: object | None = None  # an open replay: each event is shown to the recovery as well
+        self.shown = True  # it is; the ledger itself does all there is to do while this is False
         self.urgent = False  # something appeared that timers hang on: the caller must look at them, and clears this
         self.missing_since_s: float | None = None
         self.received: dict[Origin, int] = dict.fromkeys(Origin, 0)

@@ -121,12 +121,10 @@ class Resync(Recovery):
         self.line.send(wire.resync(after, since_s), FrameKind.RESYNC)
 
     def heard(self, now: float, event: Event) -> None:
-        """A frame came inside a round: it prolongs the wait, and may be the last one that an early acknowledgement claims."""
+        """A frame came after an early acknowledgement: it may be the last one that this claims."""
         window = self.ledger.window
         assert window is not None
-        if window.ack is None:
-            window.last_frame_s = now
-            return
+        assert window.ack is not None
         if event.number is None or event.number <= window.ack.current:
             window.last_frame_s = now  # only what may belong to the claimed replay prolongs the wait for it
         self._settled(now, self.ledger.complete_early(now))

@@ -313,7 +313,8 @@ class Session:
             if first:  # what our own questions bring again is no sign of life
                 self._event_s, self._event_wall_s = now, wall_s
             if ledger.window is not None:
-                self.recovery.heard(now, event)
+                if ledger.shown:
+                    self.recovery.heard(now, event)
             elif first:
                 if self._latency is not None and self._clock_offset_s is not None and event.time_s is not None and not event.replayed:
                     self._latency.observe(wall_s + self._clock_offset_s - event.time_s)

@@ -42,11 +42,11 @@ class Window:
         "highest_seen",
         "last_frame_s",
         "live_from",
-        "news",
-        "numbered_firsts",
+        "olds",
         "other_firsts",
         "overlap_seen",
         "pages",
+        "repeats",
         "since_s",
         "store_firsts",
         "store_frames",
@@ -70,8 +70,8 @@ class Window:
         self.before = Ranges() if before is None else before  # numbers that this connection had brought before the request
         self.live_from = live_from  # the lowest of them that came live
         self.frames: list[int] = []
-        self.numbered_firsts = 0
-        self.news = 0  # of the frames, as many are NEW
+        self.repeats = 0  # of the frames, as many are not FIRST
+        self.olds = 0  # and so many not NEW
         self.store_frames = 0
         self.store_firsts = 0
         self.other_firsts = 0  # unnumbered and not marked as replay: live
@@ -84,7 +84,7 @@ class Window:
     @property
     def undecided(self) -> int:
         """First copies that are in no origin yet."""
-        return self.store_firsts + self.other_firsts + self.numbered_firsts
+        return self.store_firsts + self.other_firsts + len(self.frames) - self.repeats
 
     def row(self, event: Event, first: bool) -> None:
         """Record an unnumbered event."""
@@ -111,7 +111,7 @@ class Window:
             if number not in parked:
                 self.frames[index] = (frame & ~(NEW | BELOW)) | (0 if number in seen or number in self.before else NEW)
                 seen.add(number)
-        self.news = sum(frame & NEW for frame in self.frames) // NEW
+        self.olds = sum(not frame & NEW for frame in self.frames)
 
     def burst(self, ack: Ack) -> tuple[int, int]:
         """The slice of `frames` that is the ring's replay: `replayed - store` frames, one uninterrupted run (§5)."""

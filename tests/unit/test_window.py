@@ -176,7 +176,7 @@ class TestRecord:
     def test_first_copies_are_undecided_until_the_round_ends(self) -> None:
         """Numbered ones, rows and unnumbered live ones alike."""
         round_ = window(2)
-        round_.numbered_firsts = 3
+        round_.frames, round_.repeats = [n << SHIFT | FIRST * (n < 8) for n in (5, 6, 7, 8)], 1
         round_.row(Event("a", True, replayed=True), first=True)
         round_.row(Event("a", True, replayed=True), first=False)
         round_.row(Event("b", False, bad_number=True), first=True)
@@ -211,7 +211,7 @@ class TestRecord:
         round_.frames = [5 << SHIFT | FIRST, 6 << SHIFT | FIRST | NEW, 5 << SHIFT | NEW, 7 << SHIFT]
         round_.renumber(Ranges())
         assert [5 << SHIFT | FIRST | NEW, 6 << SHIFT | FIRST | NEW, 5 << SHIFT, 7 << SHIFT | NEW] == round_.frames
-        assert 3 == round_.news
+        assert 1 == round_.olds
         assert 0 == round_.highest_seen
 
     def test_in_a_new_epoch_parked_numbers_stay_as_they_were_judged(self) -> None:
