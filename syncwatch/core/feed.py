@@ -590,7 +590,7 @@ class Feed(Recovery):
         keys, hashes = ledger.identities.newest(IDENTITIES_KEPT)
         floor, before = ledger.position(IDENTITIES_KEPT)
         feed = FeedPoint(
-            self._protocol.scope, ledger.based, _kept(ledger.last), _kept(ledger.before_last), _kept(floor), before, ledger.fresh
+            self._protocol.scope, ledger.based, _kept(ledger.last), _kept(ledger.before_last), _kept(floor), before, ledger.promised, ledger.fresh
         )
         return ResumePoint(
             saved_wall_s=wall_s,

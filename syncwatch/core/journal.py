@@ -10,12 +10,14 @@ The rules, in the words of the oracle:
   read has set it itself: its last event.
 - Every reading of the feed starts one row before the `floor`, the last row that was compared, and must find the floor, key and all, before it finds a higher
   number or one that was not asked for; else the server's log is another: a new epoch, and it is read from its beginning. Where there is no floor yet it must find
-  the last event that was delivered before it asked. Each further page starts one row before the end of the last one, and must begin with it. A connection that is of the old log, or may be
+  the last event behind the first position that was delivered before it asked. Each further page starts one row before the end of the last one, and must begin with it. A connection that is of the old log, or may be
   because it has brought something, is left; one that has brought nothing yet is taken to be of the new one.
-- A row that the socket had not brought is *found*. If the socket brings it within the grace it is `late`. If not: a row up to the highest number that had been
-  delivered when the connection began, or one that the socket promised, is missed, and recovered in the same step (origin `audit`). A row that nobody
-  promised is delivery: `poll` without a socket; else `store`. Nothing is promised by a socket that was not dialled with a position until a first reading came to
-  its end (that of the first position is one), and nothing of a new epoch until it was read to its end once, however many connections that takes.
+- A row that the socket had not brought is *found*. If the socket brings it within the grace it is `late`. If not: one that was promised is missed, and recovered
+  in the same step (origin `audit`); one that nobody promised is delivery: `poll` without a socket, else `store`.
+- Promised is what a socket that was dialled with a position has to bring behind it; what any socket has to bring once a reading came to its end on it (that of the
+  first position is one); and what is not above the highest number that was delivered when the last reading, or the last connection that promised anything, ended.
+  The time without a socket is not, nor is a new epoch that was not read yet. A connection that ends cuts the grace short: what is above all that it brought was
+  lost with it, not left out, and is `store`.
 - An event that the socket brought and that the feed, read past its number, does not have is `invented`.
 - A reading that had to recover something is a gap, one, whatever became of the reading: `reconnect` while a connection is being settled, else `live`. What it
   recovered after it failed belongs to the next one.
@@ -90,6 +92,7 @@ class Journal(Ledger):
         self._settled = False  # a reading came to its end since it began
         self._top_here = 0  # the highest number that this connection brought
         self._top_at_open = 0  # the highest number delivered before it
+        self._promised = 0  # nothing up to here was left to the time without a socket
         # compared
         self.based = False  # the first position in the log is known
         self.floor: Known | None = None  # the last row compared; None: the log was empty, or begins anew
@@ -111,7 +114,8 @@ class Journal(Ledger):
         """A new connection. Unless it is the first, its server's log may be another."""
         self.attempt = attempt
         self._top_here = 0
-        self._top_at_open = self._promised_top
+        self._top_at_open = self._top
+        self.recent.silent_top = 0
         self.proven = self.reference is None
         self._resumed, self._settled = self._dialled_after is not None, False
         self.window = CatchUp() if self._resumed else None
@@ -131,10 +135,6 @@ class Journal(Ledger):
         """Whether a catch-up that was to begin with the last event did not bring it."""
         after = self._dialled_after
         return not self.proven and self.window is None and after is not None and after < self._top
-
-    @property
-    def _promised_top(self) -> int:
-        return 0 if self.fresh else self._top
 
     def dial_after(self) -> int | None:
         """Where the socket is to resume: one event before the last, so that the first one to come is known."""
@@ -165,10 +165,15 @@ class Journal(Ledger):
     def closed(self, now: float) -> None:
         """The connection ended: what it has not brought it never will."""
         self.pong()
+        gone = max(self._top_here, self._promised)
+        for number, found in self._found.items():
+            if number > gone:
+                self._found[number] = Found(found.event, found.at_s, Origin.STORE)
         self.book(now, since_s=-math.inf, grace_s=-math.inf)
         self._earlier.update(self._here)
         self._here = {}
-        self._top_at_open = self._promised_top
+        self._promised = self.promised
+        self._resumed = self._settled = False
         self.jump_s = math.inf
 
     # ------------------------------------------------------------------ from the socket
@@ -282,7 +287,9 @@ class Journal(Ledger):
         self._found = {}
         self.floor = self.last = self.before_last = self.cursor = self.floor_before = None
         self._kept = None, None
-        self._base = self._head = self._top_at_open = self.forgotten_up_to = 0
+        self._base = self._head = self._top_at_open = self._promised = self.forgotten_up_to = 0
+        self._resumed = self._settled = False
+        self._dialled_after = None  # a position in the old log is none in this one
         self.based = self.proven = self.fresh = True
         for number in sorted(self._here):
             self._delivered(self._here[number], number)
@@ -323,8 +330,8 @@ class Journal(Ledger):
 
     @property
     def reference(self) -> Known | None:
-        """What a reading must find again: the floor; where the log was empty when we came, the last event that was delivered."""
-        return self.floor or self.last
+        """What a reading must find again: the floor; where there was none when we came, the last event that was delivered behind the first position."""
+        return self.floor or (self.last if self._top > self._base else None)
 
     @staticmethod
     def same_epoch(reference: Known, row: Event, after: int | None) -> bool | None:
@@ -354,12 +361,9 @@ class Journal(Ledger):
 
     def _origin(self, number: int, connected: bool) -> Origin:
         """What a row becomes if the socket does not bring it in time."""
-        if number <= self._top_at_open:
-            return Origin.AUDIT
-        if not connected:
-            return Origin.POLL
-        promised = not self.fresh and (self._resumed or self._settled)
-        return Origin.AUDIT if promised else Origin.STORE
+        after = self._dialled_after
+        promised = number <= self._promised or (connected and (self._settled or (self._resumed and after is not None and number > after)))
+        return Origin.AUDIT if promised else Origin.STORE if connected else Origin.POLL
 
     def _take(self, number: int, event: Event) -> bool:
         """Whether the socket has brought the row already; it is compared now."""
@@ -420,7 +424,7 @@ class Journal(Ledger):
 
     def compared(self) -> bool:
         """A reading came to its end; returns whether it was a new epoch's first."""
-        fresh, self.fresh, self._settled = self.fresh, False, True
+        fresh, self.fresh, self._settled, self._promised = self.fresh, False, True, self._top
         return fresh
 
     def silent(self, recovered: Recovered) -> bool:
@@ -469,6 +473,11 @@ class Journal(Ledger):
             return self._kept
         return self.last, None if self.before_last is None else self.before_last.number
 
+    @property
+    def promised(self) -> int:
+        """Up to which number nothing is left to the time without a socket, if the connection ended now."""
+        return self._top if self._settled or (self._resumed and not self.fresh) else self._promised
+
     def restore(self, epoch: int, point: FeedPoint) -> None:
         """Start where an earlier process stopped."""
         self.epoch = self.epoch_told = epoch
@@ -476,4 +485,4 @@ class Journal(Ledger):
         self.cursor = None if point.last is None else point.last.number
         self.floor, self.floor_before, self.based, self.fresh = point.floor, point.floor_before, True, point.fresh
         self._begin_behind(point.floor_before or 0 if point.floor is None else point.floor.number)
-        self._top_at_open = self._promised_top
+        self._promised = point.promised

@@ -37,6 +37,7 @@ class FeedPoint(msgspec.Struct, frozen=True):
     before_last: Remembered | None = None
     floor: Remembered | None = None
     floor_before: int | None = None
+    promised: int = 0  # up to this number every event was some socket's to bring, or was read
     fresh: bool = False  # the log is another than the one before, and was not yet read to its end
 
     def plausible(self) -> bool:

@@ -131,6 +131,45 @@ def test_without_a_socket_rows_are_polled_and_what_it_had_left_out_is_missed() -
     assert {"live": 2, "audit": 1, "poll": 1} == received(ledger)
 
 
+def test_a_connection_that_ends_cuts_the_grace_short() -> None:
+    """What it had passed it left out; what is above was lost with it and is delivery."""
+    ledger = journal()
+    bring(ledger, 4, 6)
+    read(ledger, 3, 4, 5, 6, 7)
+    ledger.closed(20.5)
+    assert {"live": 2, "audit": 1, "store": 1} == received(ledger)
+    assert 1 == ledger.missed
+
+
+def test_the_time_without_a_socket_stays_nobody_s_promise_until_it_was_read() -> None:
+    """Although a connection that does not resume brought higher numbers since."""
+    ledger = journal(resumes=False, dense=True)
+    bring(ledger, 4)
+    ledger.closed(30.0)
+    ledger.dialled()
+    ledger.opened(2)
+    bring(ledger, 9)
+    ledger.closed(40.0)
+    read(ledger, 3, 4, 5, 6, 7, 8, 9, connected=False)
+    ledger.book(41.0, -math.inf, -math.inf)
+    assert {"live": 2, "poll": 4} == received(ledger)
+    assert 4 == ledger.promised
+    ledger.compared()
+    assert 9 == ledger.promised
+
+
+def test_an_event_before_the_first_position_is_nothing_that_a_reading_has_to_find() -> None:
+    """The newest row was hidden; what the socket had brought lies before it."""
+    ledger = Journal(GRACE_S, resumes=False, dense=True)
+    ledger.dialled()
+    ledger.opened(1)
+    bring(ledger, 6)
+    ledger.base([], 6, 7)
+    assert ledger.reference is None
+    bring(ledger, 8)
+    assert ledger.reference is ledger.last
+
+
 def test_rows_that_are_not_ours_and_rows_before_the_first_position_are_passed_over() -> None:
     """They move the head, nothing else."""
     ledger = journal()
