@@ -27,6 +27,7 @@ from tests.simulation.feeds.facts import (
 
 SAME_S = 1e-9  # times nearer than this are one moment
 IDENTITIES_KEPT = 512  # of a process that ended
+HANDSHAKES_TO_POLL = 3  # so many in a row that failed
 POLLS_TO_LEAVE = 3  # so many in a row without an answer
 BREAKER = 30  # so many failures in a row
 STABLE_S = 30.0
@@ -42,6 +43,7 @@ class Rules(msgspec.Struct, frozen=True):
     ack_timeout_s: float = 10.0
     verify_grace_s: float = 2.0
     pause_s: float = 2.0  # after a reading that failed
+    polling_interval_s: float = 5.0
 
 
 class Counters(msgspec.Struct):
@@ -123,6 +125,7 @@ class Judge:
         self.mine: dict[int, Row] = {}  # delivered of that log
         self.pending: dict[str, tuple[Row, bool]] = {}  # brought by sockets and not compared; whether invented
         self.unproven: dict[str, Row] = {}  # of them, brought by this connection before its log was known
+        self.invented: set[str] = set()
         self.waiting: dict[str, Waiting] = {}
         self.fresh = False  # a new log, not yet read to its end
         self.holes = False
@@ -135,6 +138,7 @@ class Judge:
         self.compared = False  # a reading came to its end on this connection
         self.top_here = 0
         self.top_at_open = 0
+        self.promised = 0  # up to here nothing is left to the time without a socket
         self.in_catch_up = False
         self.pong_at: float | None = None
         self.round_at: float | None = None
@@ -151,6 +155,8 @@ class Judge:
         self._entered = 0.0
         self._seconds: dict[str, float] = defaultdict(float)
         self.unanswered = 0  # readings in a row
+        self.handshakes = 0  # in a row that failed, since a connection
+        self.poll_from = self.poll_until = 0.0  # when the next poll is due
         self.failures = 0  # handshakes, and connections that were not stable, in a row
         self.stable_at = math.inf
         self.unstable = False  # the connection has not been open yet
@@ -174,7 +180,7 @@ class Judge:
             result.excused = saved.mine[top[-1]].life, top[-1]  # what the socket left out before it stays unknown
         result.settled = result.floor, result.floor_before
         result.base = result.head = result.floor.number if result.floor is not None else result.floor_before or 0
-        result.top_at_open = 0 if result.fresh else result.top
+        result.promised = saved.promised_now
         return result
 
     # -- facts -------------------------------------------------------------------------------------------------------
@@ -207,6 +213,7 @@ class Judge:
             self._failed(fact)
         elif isinstance(fact, Renewed):
             self.not_before = -math.inf
+            self.poll_from = min(self.poll_from, fact.at)
         elif isinstance(fact, Opened):
             self.advance(fact.at)
             self._opened(fact.at, fact.connection)
@@ -250,6 +257,8 @@ class Judge:
         self.failures += 1
         if fact.denied:
             self._abort()
+        elif self.state != "polling":
+            self.handshakes += 1
         if fact.denied or (self.failures >= BREAKER and self.state != "polling"):
             self._move(fact.at, "failed")
         elif self.state == "connecting":
@@ -259,6 +268,10 @@ class Judge:
         """The feed answers while no socket can be had."""
         if self.connection is None and self.state in ("reconnecting", "failed"):
             self._move(at, "polling")
+        self._poll_next(at)
+
+    def _poll_next(self, at: float) -> None:
+        self.poll_from = self.poll_until = at + self.rules.polling_interval_s
 
     def _due(self, waiting: Waiting) -> float:
         """The grace begins when the row was found, and not before the catch-up of a connection that resumed is over."""
@@ -290,12 +303,17 @@ class Judge:
     @property
     def reference(self) -> Row | None:
         """What a reading has to find again."""
-        return self.floor or (self.mine[self.top] if self.mine else None)
+        return self.floor or (self.mine[self.top] if self.top > self.base else None)
+
+    @property
+    def promised_now(self) -> int:
+        """What is promised if the connection ended now: one that promised anything had to bring all up to what it brought."""
+        return self.top if self.compared or (self.resumed and not self.fresh) else self.promised
 
     # -- a connection ------------------------------------------------------------------------------------------------
 
     def _opened(self, at: float, connection: int) -> None:
-        self.connection = connection
+        self.connection, self.handshakes = connection, 0
         self.not_before = -math.inf
         self._abort()
         if not self.based and self.mine:
@@ -303,7 +321,7 @@ class Judge:
         self.resumed, self.compared = self.dialled is not None, False
         self.proven = self.reference is None
         self.top_here, self.pong_at = 0, None
-        self.top_at_open = 0 if self.fresh else self.top
+        self.top_at_open = self.top
         self.in_catch_up = self.resumed
         self.unproven = {}
         self.unstable = True
@@ -332,6 +350,9 @@ class Judge:
             self.suspicion = math.inf
         self._abort()
         self._end_catch_up()
+        for waiting in self.waiting.values():
+            if waiting.row.number > max(self.top_here, self.promised):
+                waiting.origin = "store"  # lost with the connection, not left out by it
         for waiting in sorted(self.waiting.values(), key=lambda waiting: waiting.row.number):
             self._book(waiting)
         self._settled_here()
@@ -348,7 +369,8 @@ class Judge:
         self._move(at, "reconnecting")
         if self.failures >= BREAKER:
             self._move(at, "failed")
-        self.top_at_open = 0 if self.fresh else self.top
+        self.promised = self.promised_now
+        self.resumed = self.compared = False
 
     def _end_catch_up(self) -> None:
         self.in_catch_up = False
@@ -397,6 +419,8 @@ class Judge:
 
     def _numbered(self, row: Row, invented: bool) -> None:
         """A first copy with a number."""
+        if invented:
+            self.invented.add(row.identity)
         if row.number < self.top_here:
             self.counters.out_of_order += 1
         self.top_here = max(self.top_here, row.number)
@@ -436,7 +460,11 @@ class Judge:
     def _reset(self, at: float, life: int | None, read: bool = False, meanwhile: bool = False) -> None:
         """The log is another one. `life`: None if nothing of it was seen yet. `read`: the feed says so; `meanwhile`: it was replaced between two pages."""
         if life == self.life:
-            self.exemptions["what the next reading had to find again was invented"] += 1
+            reference = self.reference if self.reading is None else self.reading.reference
+            if reference is not None and reference.identity in self.invented:
+                self.exemptions["what the next reading had to find again was invented"] += 1
+            else:
+                self.complaints.append(f"{at:.3f}: a reset, and the log is the same")
         self._abort()
         self.counters.resets += 1
         self.life = life
@@ -450,9 +478,11 @@ class Judge:
         self.unproven = {}
         self.floor = self.floor_before = None
         self.settled = None, None
-        self.base = self.head = self.top_at_open = 0
+        self.base = self.head = self.top_at_open = self.promised = 0
+        self.resumed, self.compared, self.dialled = False, False, None
         self.based = self.proven = self.fresh = True
         self._carry_on(at)
+        self.poll_from = at  # fleets are spread over the seconds that follow
         if self.connection is not None and not stale:  # else the connection is left at once
             self.round_at = at if self.round_at is None else self.round_at
             self._move(at, "resyncing")
@@ -495,6 +525,11 @@ class Judge:
 
     def _judge_time(self, at: float) -> None:
         """What failed is not asked again at once, and nothing is asked all the time."""
+        if self.connection is None and self.state == "polling":
+            if not self.poll_from - SAME_S <= at <= max(self.poll_until, self.wait_until) + SAME_S:
+                self.complaints.append(f"{at:.3f}: polled, due from {self.poll_from:.3f} to {self.poll_until:.3f}")
+        elif self.connection is None and self.handshakes < HANDSHAKES_TO_POLL:
+            self.complaints.append(f"{at:.3f}: polled after {self.handshakes} failed handshakes")
         if self.connection is not None and at < self.not_before - SAME_S:
             self.complaints.append(f"{at:.3f}: asked {self.not_before - at:.3f} s earlier than a pause after a failure")
         self.asked_at.append(at)
@@ -525,6 +560,7 @@ class Judge:
         self.failing, self.forbidden = True, fact.status == 403
         self.not_before = fact.at + self.rules.pause_s
         self.unanswered += 1
+        self._poll_next(fact.at)
         if self.state == "polling" and self.unanswered >= POLLS_TO_LEAVE:
             self._move(fact.at, "reconnecting")
         if self.forbidden and self.connection is not None and self.round_at is not None:
@@ -651,11 +687,11 @@ class Judge:
 
     def _origin(self, row: Row) -> str:
         """What the row becomes if the socket does not bring it in time."""
-        if row.number <= self.top_at_open:
+        connected = self.connection is not None
+        by_socket = self.compared or (self.resumed and self.dialled is not None and row.number > self.dialled)
+        if row.number <= self.promised or (connected and by_socket):
             return "audit"
-        if self.connection is None:
-            return "poll"
-        return "store" if self.fresh or not (self.resumed or self.compared) else "audit"
+        return "store" if connected else "poll"
 
     def _read_past(self) -> None:
         for identity, (row, invented) in list(self.pending.items()):
@@ -687,7 +723,7 @@ class Judge:
             return False
         self._abort()
         repaired, self.recovered = self.recovered, []
-        fresh, self.fresh, self.compared = self.fresh, False, True
+        fresh, self.fresh, self.compared, self.promised = self.fresh, False, True, self.top
         if reading.purpose == "poll":
             self.is_behind, self.suspicion = False, math.inf
             self.counters.gaps_live += bool(repaired)

@@ -369,6 +369,10 @@ KINDS: Mapping[str, Mapping[str, Callable[[_Draft], None]]] = {
 }
 
 
+LOSSY = frozenset({"skip", "reorder", "straggle", "invent", "bad_number", "stopped", "freeze_receive", "freeze_both", "no_audit", "overflow", "short_catch_up"})
+"""Kinds in which an open socket leaves something out, or is later than the grace allows. In all others nothing may be called missed."""
+
+
 def plan(protocol: str, seed: int) -> Plan:
     """The schedule of a seed: three in five have one kind of fault alone, the others mix two to six kinds."""
     rng = random.Random(f"feed plan {protocol} {seed}")

@@ -305,7 +305,7 @@ class World(Caller):
         self._require(busy or session.deadline < math.inf or not session.active, f"{session.state} and nothing planned")
         calm = session.state is State.OPEN and self.judge.reading is None and self.judge.based and not self.judge.fresh
         self.calm_since = min(self.calm_since, self.timeline.now) if calm else math.inf
-        if self._pedantic and not self.judge.exemptions:
+        if self._pedantic and not due and not self.judge.exemptions:
             differences = self.differences() + self.judge.complaints
             self._require(not differences, f"first disagreement: {differences}")
 
