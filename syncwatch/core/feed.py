@@ -91,6 +91,7 @@ class Feed(Recovery):
         self._refusal: tuple[Reason, float] | None = None
         self._failed_handshakes = 0
         self._reprobes = 0
+        self._forbidden = False  # this connection's token may not read the feed
         self._stale = False  # the connection belongs to a log that is no more
 
     def configure(self, now: float) -> None:
@@ -126,7 +127,7 @@ class Feed(Recovery):
         line, ledger = self.line, self.ledger
         polled = line.state is State.POLLING
         self._abort()
-        self._connected, self._pong_s = True, None
+        self._connected, self._pong_s, self._forbidden = True, None, False
         self._failed_handshakes = self._reprobes = 0
         self._poll_at_s = self._retry_at_s = math.inf
         based = ledger.based or ledger.base_on_last()
@@ -185,8 +186,7 @@ class Feed(Recovery):
 
     def _socket_alone(self) -> None:
         """Where the token may not read the feed the socket's word is all there is: a catch-up that does not begin with what we know is another log's."""
-        forbidden = self._refusal is not None and self._refusal[0] is Reason.FORBIDDEN
-        if forbidden and self._round_at_s is None and self._pong_s is not None and self.ledger.silent_elsewhere:
+        if self._forbidden and self._round_at_s is None and self._pong_s is not None and self.ledger.silent_elsewhere:
             self.ledger.new_epoch()
 
     def reset_found(self, now: float) -> None:
@@ -274,7 +274,7 @@ class Feed(Recovery):
         if page.malformed:
             self.ledger.bad_sequence += page.malformed
             self.line.anomaly(now, Anomaly.BAD_SEQUENCE, f"{page.malformed} rows of the feed have no number")
-        self._failures, self._refusal = 0, None
+        self._failures, self._refusal, self._forbidden = 0, None, False
         reading.poll_id = 0
         if reading.purpose is Purpose.BASE:
             self._based(now, reading, page)
@@ -315,7 +315,8 @@ class Feed(Recovery):
         elif self._connected:
             self._retry_at_s = again_s
             self._plan_audit(now)
-            if reason is Reason.FORBIDDEN:
+            self._forbidden = reason is Reason.FORBIDDEN
+            if self._forbidden:
                 self._give_up_round(now, "the token may not read the feed")
 
     def _based(self, now: float, reading: Reading, page: Page) -> None:

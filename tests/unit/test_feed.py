@@ -281,6 +281,20 @@ def test_without_an_overlap_asked_for_silence_proves_nothing() -> None:
     assert 0 == host.session.ledger.resets
 
 
+def test_a_refusal_of_an_earlier_connection_does_not_make_the_socket_s_word_all_there_is() -> None:
+    """The feed that was forbidden then only hangs now: what a catch-up does not begin with proves nothing."""
+    host = connected("1..9")
+    host.push("10 11").drop()
+    host.feed = 403
+    host.pass_time(5.0).open().bring("11").tick()
+    host.drop().pass_time(5.0)
+    host.feed = "held"
+    host.open().tick()
+    host.reply(Refused("timeout")).pass_time(11.0)
+    assert State.OPEN is host.session.state
+    assert 0 == host.session.ledger.resets
+
+
 # -- instead of a socket -----------------------------------------------------------------------------------------------
 
 
