@@ -303,7 +303,7 @@ class World(Caller):
         # a connection to be had, an answer to come, or a time at which something is done: else nothing would ever happen again
         busy = self._established is not None or self._dialling is not None
         self._require(busy or session.deadline < math.inf or not session.active, f"{session.state} and nothing planned")
-        calm = session.state is State.OPEN and self.judge.reading is None and self.judge.based and not self.judge.fresh
+        calm = session.state is State.OPEN and self.judge.reading is None and self.judge.based and not self.judge.fresh and not self.judge.failing
         self.calm_since = min(self.calm_since, self.timeline.now) if calm else math.inf
         if self._pedantic and not due and not self.judge.exemptions:
             differences = self.differences() + self.judge.complaints
