@@ -10,8 +10,8 @@ The rules, in the words of the oracle:
   read has set it itself: its last event.
 - Every reading of the feed starts one row before the `floor`, the last row that was compared, and must find the floor, key and all, before it finds a higher
   number or one that was not asked for; else the server's log is another: a new epoch, and it is read from its beginning. Where there is no floor yet it must find
-  the last event behind the first position that was delivered before it asked. Each further page starts one row before the end of the last one, and must begin with it. A connection that is of the old log, or may be
-  because it has brought something, is left; one that has brought nothing yet is taken to be of the new one.
+  the last event behind the first position that was delivered before it asked. Each further page starts one row before the end of the last one, and must begin
+  with it. A connection that is of the old log, or may be because it has brought something, is left; one that has brought nothing yet is taken to be of the new.
 - A row that the socket had not brought is *found*. If the socket brings it within the grace it is `late`. If not: one that was promised is missed, and recovered
   in the same step (origin `audit`); one that nobody promised is delivery: `poll` without a socket, else `store`.
 - Promised is what a socket that was dialled with a position has to bring behind it; what any socket has to bring once a reading came to its end on it (that of the
@@ -383,7 +383,11 @@ class Journal(Ledger):
     def book(self, now: float, since_s: float, grace_s: float | None = None) -> int:
         """Book the rows whose grace is over, counted from when they were found and from `since_s`; returns how many."""
         grace_s = self.hole_grace_s if grace_s is None else grace_s
-        due = [number for number, found in self._found.items() if max(found.at_s, since_s) + grace_s <= now]
+        due = []
+        for number, found in self._found.items():  # in the order in which they were found
+            if max(found.at_s, since_s) + grace_s > now:
+                break
+            due.append(number)
         for number in due:
             self._book(self._found.pop(number))
         if due:
@@ -408,7 +412,8 @@ class Journal(Ledger):
 
     def next_book_s(self, since_s: float) -> float:
         """When `book` has something to do."""
-        return min((max(found.at_s, since_s) + self.hole_grace_s for found in self._found.values()), default=math.inf)
+        first = next(iter(self._found.values()), None)
+        return math.inf if first is None else max(first.at_s, since_s) + self.hole_grace_s
 
     @property
     def waiting(self) -> bool:
