@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from syncwatch.core.states import diagram
-from syncwatch.exposition.registry import reference
+from syncwatch.exposition.reference import reference
 
 ROOT = Path(__file__).resolve().parent.parent
 DIAGRAM = re.compile(r"(<!-- states: generated -->\n```mermaid\n).*?(```\n)", re.DOTALL)

@@ -19,7 +19,7 @@ from importlib.resources import files
 import msgspec
 
 from syncwatch.core.snapshot import Snapshot
-from syncwatch.exposition import gate, probes, status, web
+from syncwatch.exposition import probes, web
 from syncwatch.exposition.events import KEEP_ALIVE, Broadcast, Subscription, TooManyListenersError, dropped, told
 from syncwatch.exposition.guards import Guards, ReadToken
 
@@ -133,10 +133,14 @@ class _Local:
         self._snapshot, self._controls = snapshot, controls
 
     async def status(self, _request: web.Request) -> web.Response:
+        from syncwatch.exposition import status  # what a sidecar is never asked for stays out of its memory
+
         return _json(status.build(self._snapshot()))
 
     async def gate(self, request: web.Request) -> web.Response:
         """A question that was not understood is refused: an answer to another question could be taken for this one's."""
+        from syncwatch.exposition import gate
+
         unknown = sorted(set(request.query) - {"for"})
         asked = request.query.getall("for", [gate.Purpose.READ])
         if unknown or len(asked) != 1 or asked[0] not in set(gate.Purpose):

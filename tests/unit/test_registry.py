@@ -8,9 +8,9 @@ import pytest
 
 from syncwatch.core.health import ADVICE
 from syncwatch.core.states import EDGES, State
+from syncwatch.exposition.reference import GLOSSARY, reference
 from syncwatch.exposition.registry import (
     DEFINITIONS,
-    GLOSSARY,
     LABEL_SETS,
     NEVER,
     PER_CONNECTION,
@@ -19,7 +19,6 @@ from syncwatch.exposition.registry import (
     Kind,
     Section,
     label_sets,
-    reference,
 )
 
 OURS = [one for one in DEFINITIONS if one.section is not Section.PROCESS]
@@ -193,7 +192,7 @@ def test_reasons_have_advice() -> None:
 
 
 def test_reference_page_is_in_step() -> None:
-    """docs/metrics.md is what `python -m syncwatch.exposition.registry` prints; write it again when this fails."""
+    """docs/metrics.md is what `python -m syncwatch.exposition.reference` prints; write it again when this fails."""
     page = Path(__file__).parents[2] / "docs" / "metrics.md"
     assert reference() == page.read_text(encoding="utf-8")
 
