@@ -8,6 +8,8 @@ from tests.simulation.feeds.plans import plan, plan_of
 from tests.simulation.feeds.runner import Tally, outcomes
 from tests.simulation.feeds.world import World
 
+REPORT_EVERY = 5000
+
 
 def one(protocol: str, seed: int, kinds: str | None, verbose: bool, pedantic: bool) -> int:
     """One schedule, told."""
@@ -36,6 +38,8 @@ def many(protocol: str, first: int, count: int, processes: int | None) -> int:
         tally.add(outcome)
         if outcome.problems:
             print(f"FAILED {protocol} seed {outcome.seed} {','.join(outcome.kinds)}: {outcome.problems[0][:300]}", flush=True)
+        if tally.schedules % REPORT_EVERY == 0:
+            print(f"{tally.schedules} schedules in {time.monotonic() - began:.0f} s, {len(tally.failed)} failed", flush=True)
     print(f"{protocol}: {tally.schedules} schedules in {time.monotonic() - began:.1f} s, {len(tally.failed)} failed")
     print(f"the oracle's counters, summed: {dict(tally.totals)}")
     print(f"schedules that used an exemption: {dict(tally.exempted) or 'none'}")
