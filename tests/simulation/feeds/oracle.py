@@ -225,17 +225,17 @@ class Judge:
 
     def advance(self, now: float) -> None:
         """Let time pass: what is due at or before `now` happens."""
-        if self.stable_at <= now + SAME_S:
+        if self.stable_at <= now:
             self.stable_at, self.failures = math.inf, 0
         while True:
-            if self.suspicion <= now + SAME_S:
+            if self.suspicion <= now:
                 self.suspicion, self.is_behind = math.inf, True
                 self.counters.behind += 1
-            due = [waiting for waiting in self.waiting.values() if self._due(waiting) <= now + SAME_S]
-            for waiting in sorted(due, key=lambda waiting: waiting.row.number):
+            due = [waiting for waiting in self.waiting.values() if self._due(waiting) <= now]
+            for waiting in due:
                 self._book(waiting)
             ended = self._end_reading(now)
-            if self.round_at is not None and self.failing and self.round_at + self.rules.ack_timeout_s <= now + SAME_S:
+            if self.round_at is not None and self.failing and self.round_at + self.rules.ack_timeout_s <= now:
                 self._give_up(now)
             elif not ended:
                 return
@@ -355,7 +355,7 @@ class Judge:
         for waiting in self.waiting.values():
             if waiting.row.number > max(self.top_here, self.promised):
                 waiting.origin = "store"  # lost with the connection, not left out by it
-        for waiting in sorted(self.waiting.values(), key=lambda waiting: waiting.row.number):
+        for waiting in list(self.waiting.values()):
             self._book(waiting)
         self._settled_here()
         if self.round_at is not None:
@@ -665,7 +665,7 @@ class Judge:
                 self._proof()
             self._read_past()
             if reading.purpose == "poll":
-                for waiting in sorted(self.waiting.values(), key=lambda waiting: waiting.row.number):
+                for waiting in list(self.waiting.values()):
                     self._book(waiting)
         if fact.next_after is None:
             reading.after = -1  # all pages are here

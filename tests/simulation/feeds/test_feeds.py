@@ -17,6 +17,7 @@ from tests.simulation.feeds.world import World
 SCHEDULES = 2000
 PROTOCOLS = (RELAYFILE, OBSERVER)
 INVENTED = "what the next reading had to find again was invented"
+UNREADABLE = "a feed that may not be read, and a catch-up that left out its first event"
 
 
 @pytest.fixture(scope="module", params=PROTOCOLS)
@@ -69,9 +70,9 @@ def test_much_happened(tally: Tally) -> None:
 
 
 def test_what_the_wire_cannot_tell_is_rare(tally: Tally) -> None:
-    """Each exemption is named; none but an invented event that a reading has to find again is used at all in the normal run, and that in a few schedules."""
-    assert {INVENTED} >= set(tally.exempted)
-    assert 5 >= tally.exempted[INVENTED]
+    """Each exemption is named, and used in a few schedules at most."""
+    assert {INVENTED, UNREADABLE} >= set(tally.exempted)
+    assert 5 >= sum(tally.exempted.values())
 
 
 @pytest.mark.parametrize(("protocol", "kind"), [(protocol, kind) for protocol in PROTOCOLS for kind in sorted(KINDS[protocol])])
