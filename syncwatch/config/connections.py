@@ -126,7 +126,7 @@ class Polling(Block, frozen=True, kw_only=True):
     """Carrying on over the HTTP feed while no WebSocket can be had."""
 
     after_failures: Count = 3
-    interval_s: Seconds = field(default=5.0, name="interval")
+    interval_s: Often = field(default=5.0, name="interval")
     reprobe_min_s: Seconds = field(default=5.0, name="reprobe_min")
     reprobe_max_s: Seconds = field(default=300.0, name="reprobe_max")
 
@@ -140,7 +140,7 @@ class Audit(Block, frozen=True, kw_only=True):
     """Comparing the HTTP feed with what arrived live."""
 
     enabled: bool = True
-    interval_s: Seconds = field(default=60.0, name="interval")
+    interval_s: Often = field(default=60.0, name="interval")
 
 
 class _Connection(Block, frozen=True, kw_only=True):
@@ -194,8 +194,11 @@ class RelayfileConnection(_Dialled, frozen=True, kw_only=True):
 
     @classmethod
     def faults(cls, got: Mapping[str, Any]) -> Faults:
-        """A canary must come back through the socket's own filter."""
+        """Filters can match, and a canary comes back through them."""
         canary, paths = got.get("canary"), got.get("paths")
+        for path in paths or ():
+            if "**" in path.strip("/").split("/")[:-1]:
+                yield "paths", f"{path} matches nothing: ** stands for the rest of a path, so it can only be the last segment"
         if isinstance(canary, RelayfileCanary) and canary.enabled and paths and not path_matches(paths, canary.path):
             yield "canary", f"path {canary.path} is outside paths: it would never be seen"
 

@@ -108,7 +108,7 @@ class Canary:
     def opened(self, now: float, chance: float) -> None:
         """The connection is open: the first canary comes within one interval, spread so that a fleet does not write at once."""
         if self._next_s == math.inf:
-            self._next_s = now + min(self.interval_s, 5.0) * chance
+            self._next_s = max(now + min(self.interval_s, 5.0) * chance, self._patient_until_s)
 
     def closed(self) -> None:
         """No connection: write nothing. What waits may still come by replay."""

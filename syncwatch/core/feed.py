@@ -15,7 +15,7 @@ import msgspec
 from syncwatch.core.effects import Answer, Notice, Poll, Refused
 from syncwatch.core.health import Condition, Reason
 from syncwatch.core.identity import Remembered
-from syncwatch.core.journal import Journal, Known, Recovered
+from syncwatch.core.journal import Journal, Known, Recovered, alike
 from syncwatch.core.recovery import Line, Pace, Recovery
 from syncwatch.core.resume import IDENTITIES_KEPT, FeedPoint, ResumePoint, Totals
 from syncwatch.core.states import Anomaly, AuditResult, Claim, Disconnect, GapCause, State, Verdict
@@ -26,6 +26,7 @@ SHELL_GRACE_S = 5.0
 RETRY_S = 2.0  # a reading that failed is tried again after so long while a connection waits for it
 FAILURES_TO_SAY = 2  # so many readings in a row without an answer are a reason
 FAILURES_TO_LEAVE = 3  # so many polls in a row without an answer: the feed does not carry on
+MAX_HELD = 16_384  # rows kept until the one to be found again shows that the log is the known one
 MAX_WAIT_S = 3600.0  # a server that asks for more is asked again after an hour
 
 
@@ -89,6 +90,7 @@ class Feed(Recovery):
         self._failures = 0
         self._failing_since_s = 0.0
         self._refusal: tuple[Reason, float] | None = None
+        self._needed_s: float | None = None  # a reading was refused while there was no socket, since
         self._failed_handshakes = 0
         self._reprobes = 0
         self._forbidden = False  # this connection's token may not read the feed
@@ -128,6 +130,7 @@ class Feed(Recovery):
         polled = line.state is State.POLLING
         self._abort()
         self._connected, self._pong_s, self._forbidden = True, None, False
+        self._needed_s = None
         self._failed_handshakes = self._reprobes = 0
         self._poll_at_s = self._retry_at_s = math.inf
         based = ledger.based or ledger.base_on_last()
@@ -296,6 +299,8 @@ class Feed(Recovery):
         if self._failures == 0:
             self._failing_since_s = now
         self._failures += 1
+        if not self._connected and self._needed_s is None:
+            self._needed_s = now
         if self._refusal is None or self._refusal[0] is not reason:
             self._refusal = (reason, now)
             line.notify(now, Notice.VERIFICATION, result="failed", reason=reason, detail=detail)
@@ -355,7 +360,7 @@ class Feed(Recovery):
         """One page of the log."""
         events, overlap = page.events, reading.overlap
         if overlap is not None:
-            if not events or events[0].number != overlap.number or events[0].key != overlap.key:
+            if not events or events[0].number != overlap.number or not alike(events[0], overlap):
                 self._other_log(meanwhile=True)
                 return
             events = events[1:]
@@ -388,6 +393,9 @@ class Feed(Recovery):
             self._other_log()
             return False
         reading.held.append((event, ours))
+        if len(reading.held) >= MAX_HELD:
+            self.ledger.forgotten_ranges += 1  # memory is bounded: what is to be found again will not be waited for any longer
+            verdict = True
         if verdict:
             reading.proven = True
             self.ledger.same_log()
@@ -577,11 +585,18 @@ class Feed(Recovery):
     # ------------------------------------------------------------------ outputs
 
     def conditions(self, now: float) -> list[Condition]:
-        """Who refuses the feed, and since when nothing can be compared."""
+        """Who refuses the feed, and since when nothing can be compared.
+
+        A token that may open the socket and not read the feed is no trouble of the connection: it stays unverified, and that is said by its age. It is
+        forbidden once the feed is needed, because there is no socket.
+        """
         found: list[Condition] = []
-        if self._refusal is not None and (self._refusal[0] is not Reason.FORBIDDEN or not self._connected):
+        forbidden = self._refusal is not None and self._refusal[0] is Reason.FORBIDDEN
+        if self._refusal is not None and not forbidden:
             found.append(Condition(*self._refusal))
-        if self._connected and self._failures >= FAILURES_TO_SAY:
+        elif self._needed_s is not None and forbidden:
+            found.append(Condition(Reason.FORBIDDEN, self._needed_s))
+        if self._connected and self._failures >= FAILURES_TO_SAY and not forbidden:
             found.append(Condition(Reason.RESYNC_UNANSWERED, self._failing_since_s))
         return found
 
@@ -615,4 +630,6 @@ class Feed(Recovery):
 
 
 def _kept(event: Known | None) -> Remembered | None:
-    return None if event is None or event.number is None else Remembered(event.number, event.key, event.time_s)
+    if event is None or event.number is None:
+        return None
+    return Remembered(event.number, event.key, event.time_s, event.lane, event.lane_number)

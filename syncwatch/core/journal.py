@@ -46,6 +46,12 @@ MAX_ARRIVED = 16_384
 Known = Event | Remembered
 
 
+def alike(one: Known, other: Known) -> bool:
+    """Whether two sights under one number are the same event; where both tell the same lane, its number is compared as well as the key."""
+    lanes = one.lane is not None and one.lane == other.lane
+    return one.key == other.key and (not lanes or one.lane_number == other.lane_number)
+
+
 class Found(msgspec.Struct, frozen=True):
     """A row that the socket has not brought yet. `origin`: what it becomes when the grace is over."""
 
@@ -103,6 +109,7 @@ class Journal(Ledger):
         self._here: dict[int, Event] = {}  # brought by this connection, not compared
         self._earlier: dict[int, Event] = {}  # brought by connections before it, not compared
         self.forgotten_up_to = 0
+        self._crowded_at = AUDIT_EARLY
         self._found: dict[int, Found] = {}
         self.recent = Recovered()  # since the last reading ended
         self.holes_in_feed = False  # a dense log that is not: hidden rows, or rows never written
@@ -230,7 +237,7 @@ class Journal(Ledger):
 
     def _cap(self) -> None:
         count = len(self._here) + len(self._earlier)
-        if count == AUDIT_EARLY:
+        if count == self._crowded_at:
             self.urgent = True
         if count <= MAX_ARRIVED:
             return
@@ -243,7 +250,7 @@ class Journal(Ledger):
     @property
     def crowded(self) -> bool:
         """So much waits to be compared that an audit is due."""
-        return len(self._here) + len(self._earlier) >= AUDIT_EARLY
+        return len(self._here) + len(self._earlier) >= self._crowded_at
 
     def _delivered(self, event: Known, number: int) -> None:
         last = self.last
@@ -338,7 +345,7 @@ class Journal(Ledger):
         """What a row of a reading that asked behind `after` says about the log: the known one, another one, or nothing yet."""
         number = row.number or 0
         if number == reference.number:
-            return row.key == reference.key
+            return alike(row, reference)
         if number > (reference.number or 0) or (after is not None and number <= after):
             return False
         return None
@@ -378,7 +385,7 @@ class Journal(Ledger):
         for arrived in (self._here, self._earlier):
             for number in [number for number in arrived if number <= self._head]:
                 del arrived[number]
-                self.audit_events[AuditVerdict.INVENTED] += 1
+                self.audit_events[AuditVerdict.INVENTED] += number > self.forgotten_up_to
 
     def book(self, now: float, since_s: float, grace_s: float | None = None) -> int:
         """Book the rows whose grace is over, counted from when they were found and from `since_s`; returns how many."""
@@ -425,6 +432,7 @@ class Journal(Ledger):
         if floor is not None:
             self.floor, self.floor_before = floor, before
         self.jump_s = math.inf
+        self._crowded_at = len(self._here) + len(self._earlier) + AUDIT_EARLY  # what could not be compared now is no reason to ask at once again
         self._keep()
 
     def compared(self) -> bool:

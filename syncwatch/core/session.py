@@ -362,7 +362,7 @@ class Session:
         self.recovery.polled(now, poll_id, answer)
         if self.canary is not None:
             failed = self.canary.failed
-            if isinstance(answer, Answer) and self.canary.waiting and self.protocol.traits.feed:
+            if isinstance(answer, Answer) and answer.status == 200 and poll_id < 0 and self.canary.waiting:  # a page of the log
                 self.canary.read(now, answer.body)
             self._out.extend(self.canary.polled(now, self._wall_offset, poll_id, answer))
             if self.canary.clock_offset_s is not None:

@@ -70,7 +70,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
     `number` is None for unnumbered events and when the peer sent something that is no number (`bad_number`).
     `time_s` is the server's clock (Unix seconds). `replayed` is the server's own mark. `page_kind` names the bounded query
-    that a replayed row came from. `lane` and `lane_number` are a second numbering inside the first (a channel's own).
+    that a replayed row came from. `lane` and `lane_number` are a second numbering beside the first (a channel's own, a log's times).
     """
 
     key: str

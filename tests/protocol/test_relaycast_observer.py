@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syncwatch.core.journal import alike
 from syncwatch.core.wire import Event, Invalid, Numbering, Page, Pong, Ready, Said, Settle
 from syncwatch.protocols.relaycast_observer import ObserverWire, RelaycastObserver
 
@@ -110,6 +111,23 @@ class TestPages:
         said = page(row(3), row(4) | {"seq": "x"})
         assert isinstance(said, Page)
         assert (1, 1) == (len(said.events), said.malformed)
+
+    def test_one_odd_row_hides_no_other(self) -> None:
+        """A row without a type or time of the usual kind is left out, or told without its time; what is wrong in the envelope is said."""
+        said = page(row(3), row(4) | {"type": 7}, row(5) | {"created_at": None})
+        assert isinstance(said, Page)
+        assert ([3, 5], 1) == ([event.number for event in said.events], said.malformed)
+        wrong = RelaycastObserver("http://h").page(b'{"ok":true,"data":{"events":[]}}')
+        assert isinstance(wrong, Invalid)
+        assert "latest_seq" in wrong.reason
+
+    def test_rows_of_one_number_are_told_apart_by_their_time(self) -> None:
+        """A log that was replaced: the same number and type, kept at another time."""
+        one, other = page(row(3)), page(row(3) | {"created_at": "2026-07-20T11:43:38.000Z"})
+        assert isinstance(one, Page)
+        assert isinstance(other, Page)
+        assert one.events[0].key == other.events[0].key
+        assert not alike(one.events[0], other.events[0])
 
     @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"events":[]}', b'{"events":[],"latest_seq":-1}', b'{"events":[7],"latest_seq":1}', b"\xff"])
     def test_what_is_no_page(self, body: bytes) -> None:

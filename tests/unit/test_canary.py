@@ -345,6 +345,15 @@ class TestConfigure:
         bird.canary.hasten(2.0)
         assert 301.0 == bird.canary.deadline
 
+    def test_a_new_connection_is_no_way_around_a_retry_after(self) -> None:
+        """The server asked the writer for patience, not the socket."""
+        bird = Bird()
+        bird.tick(0.0)
+        bird.answer(1.0, Answer(429, retry_after_s=300.0))
+        bird.canary.closed()
+        bird.canary.opened(5.0, chance=0.5)
+        assert 301.0 == bird.canary.deadline
+
     def test_while_closed_nothing_is_due(self) -> None:
         """Neither before nor after."""
         canary = Canary(Codec(), 60.0, 20.0)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from syncwatch.core.effects import Answer, Notice, Refused
+from syncwatch.core.canary import Canary
+from syncwatch.core.effects import Answer, Notice, Poll, Refused
 from syncwatch.core.health import Reason
 from syncwatch.core.recovery import SessionSettings
 from syncwatch.core.states import AttemptFailure, Disconnect, State, Verification
 from tests.unit.feed_host import FeedHost, FeedProtocol, connected, refused_until_polling, through_json
+from tests.unit.test_canary import Codec
 
 # -- the first position ------------------------------------------------------------------------------------------------
 
@@ -554,3 +556,42 @@ def test_a_new_log_that_was_not_read_is_still_new_to_the_next_process() -> None:
     assert {"store": 3} == after.origins()
     assert (0, 0, 0, 0, 0) == after.numbers()
     assert {"complete unverifiable": 1} == after.resyncs_counted()
+
+
+def test_a_forbidden_feed_is_no_trouble_of_a_connection_that_lives() -> None:
+    """It stays unverified; only where the feed is needed, because no socket can be had, the token is the trouble."""
+    host = connected()
+    host.feed = 403
+    host.pass_time(400.0)
+    assert set() == set(host.held())
+    host.drop()
+    assert Reason.FORBIDDEN not in host.held()
+    for _ in range(3):
+        while not host.dialling:
+            host.pass_time(1.0)
+        host.fail()
+    host.pass_time(0.1)
+    assert Reason.FORBIDDEN in host.held()
+
+
+class Silent(Codec):
+    """Answers tell no time."""
+
+    def canary_time_s(self, body: bytes) -> float | None:
+        """None."""
+        return None
+
+
+def test_only_pages_of_the_log_show_a_canary() -> None:
+    """The answer to the write, or an error that repeats the mark, is not the log."""
+    host = connected(canary=Canary(Silent(), 30.0, 20.0))
+    host.pass_time(6.0)
+    canary = host.session.canary
+    assert canary is not None
+    assert canary.waiting
+    mark = next(effect.request.url for effect in host.effects if isinstance(effect, Poll) and effect.poll_id > 0).partition("/")[2].encode()
+    for poll_id, status in ((1, 403), (1, 200), (-99, 403)):
+        host.take(host.session.polled(host.now, poll_id, Answer(status, b'{"correlationId":"' + mark + b'"}')))
+        assert 0 == canary.logged
+    host.take(host.session.polled(host.now, -99, Answer(200, mark)))
+    assert 1 == canary.logged

@@ -334,3 +334,33 @@ def test_a_restored_ledger_judges_nothing_up_to_its_floor() -> None:
     assert {"store": 1} == received(ledger)
     assert Origin.AUDIT not in received(ledger)
     assert 0 == ledger.audit_events[AuditVerdict.MISSED]
+
+
+def test_crowding_asks_once_for_each_further_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A feed that lags behind cannot compare what waits; asking again at once would only load it."""
+    monkeypatch.setattr(module, "AUDIT_EARLY", 10)
+    ledger = journal()
+    ledger.read_up_to(row(3), 2)
+    bring(ledger, *range(100, 112))
+    assert [True] == [ledger.crowded]
+    read(ledger, 3)  # the feed has none of them yet
+    ledger.read_up_to(row(3), 2)
+    assert [False] == [ledger.crowded]
+    bring(ledger, *range(112, 122))
+    assert [True] == [ledger.crowded]
+
+
+def test_what_was_forgotten_is_not_called_invented(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cap drops the oldest arrival; what arrived before its turn and lies below it is passed over as well."""
+    monkeypatch.setattr(module, "MAX_ARRIVED", 5)
+    ledger = journal()
+    bring(ledger, 11, 10, 12, 13, 14, 15)
+    read(ledger, 3, *range(10, 16))
+    assert {} == found(ledger)
+
+
+def test_a_replaced_log_is_told_by_what_only_rows_carry() -> None:
+    """Two rows with one key and other times of the log are not the same; where only one side tells, the key decides."""
+    old, new = (Event("7:message", True, 7, lane="log", lane_number=at) for at in (1000, 2000))
+    bare = Event("7:message", True, 7)
+    assert (True, False, True) == (module.alike(old, old), module.alike(old, new), module.alike(old, bare))
