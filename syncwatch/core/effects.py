@@ -39,11 +39,15 @@ class Close(msgspec.Struct, frozen=True):
 
 
 class Poll(msgspec.Struct, frozen=True):
-    """Make one HTTP request; the shell answers with `polled` and this `poll_id`."""
+    """Make one HTTP request; the shell answers with `polled` and this `poll_id`.
+
+    `enough_bytes`: so much of the body is enough, whatever follows is not read and not waited for. None: all of it, and one that is too large is refused.
+    """
 
     poll_id: int
     request: Request
     timeout_s: float
+    enough_bytes: int | None = None
 
 
 class Notice(enum.StrEnum):

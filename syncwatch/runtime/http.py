@@ -106,7 +106,7 @@ class Poller:
         answer: Answer | Refused
         try:
             request, secret = await asyncio.wait_for(in_thread(lambda: self._prepare(effect.request), "token"), effect.timeout_s)
-            answer = await self._request(request, secret, effect.timeout_s)
+            answer = await self._request(request, secret, effect)
         except (Unusable, *FOREIGN) as error:
             failed = attempt_failure(error, self._driver.clock.wall())
             answer = Refused(failed.reason, scrub(failed.detail, secret.reveal() if secret else None))
@@ -116,8 +116,8 @@ class Poller:
         """What has to be read from files before the call; in a thread. Raises: Unusable."""
         return request, self._tokens.for_request(request)
 
-    async def _request(self, request: Request, secret: Secret | None, timeout_s: float) -> Answer | Refused:
-        url = place_token(request, secret)
+    async def _request(self, request: Request, secret: Secret | None, effect: Poll) -> Answer | Refused:
+        url, timeout_s = place_token(request, secret), effect.timeout_s
         endpoint, contexts = self._endpoint, self._contexts  # one of them for the whole call: it may be replaced meanwhile
         try:
             async with asyncio.timeout(timeout_s) as limit:
@@ -132,7 +132,10 @@ class Poller:
                     ssl=True if context is None else context,
                     server_hostname=None if context is None else endpoint.tls.server_name,
                 ) as response:
-                    body = await _read_bounded(response)
+                    if effect.enough_bytes is None:
+                        body = await _read_bounded(response)
+                    else:
+                        body = await _read_enough(response, effect.enough_bytes)
                     if body is None:
                         return Refused(AttemptFailure.PROTOCOL, f"the answer is larger than {MAX_BODY_BYTES} bytes")
                     header = response.headers.get("Retry-After")
@@ -152,3 +155,11 @@ async def _read_bounded(response: aiohttp.ClientResponse) -> bytes | None:
             response.close()
             return None
     return bytes(body)
+
+
+async def _read_enough(response: aiohttp.ClientResponse, enough_bytes: int) -> bytes:
+    """The beginning of the body. Whoever has more to say loses the connection: leaving the response closes what was not read to its end."""
+    body = b""
+    while len(body) < enough_bytes and (chunk := await response.content.read(enough_bytes - len(body))):
+        body += chunk
+    return body

@@ -35,9 +35,9 @@ class Rig:
         self.client = HttpClient()
         self.poller = Poller(self.driver, self.session, TokenFiles(tokens), self.client)
 
-    def poll(self, url: str, poll_id: int = 1, timeout_s: float = 5.0, **request: Any) -> None:
+    def poll(self, url: str, poll_id: int = 1, timeout_s: float = 5.0, enough_bytes: int | None = None, **request: Any) -> None:
         """Have one request made."""
-        self.driver.call(self.session.ask, Poll(poll_id, Request(url, **request), timeout_s))
+        self.driver.call(self.session.ask, Poll(poll_id, Request(url, **request), timeout_s, enough_bytes))
 
     async def answer(self, count: int = 1) -> Answer | Refused:
         """The `count`-th answer."""
@@ -220,6 +220,54 @@ async def test_an_answer_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> N
                 assert Answer(200, b"x" * size) == answer
             else:
                 assert Refused("protocol", "the answer is larger than 100000 bytes") == answer
+
+
+@on_both_loops()
+@pytest.mark.parametrize(("enough", "expected"), [(0, b""), (5, b"01234"), (10, b"0123456789")])
+async def test_enough_of_a_body_that_never_ends(enough: int, expected: bytes) -> None:
+    """What was asked for comes at once, the rest is not waited for, and the server is left alone: its connection ends."""
+    ended = asyncio.Event()
+
+    async def serve(peer: Peer) -> None:
+        await peer.request()
+        peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n0123")
+        await asyncio.sleep(0.02)
+        peer.say(b"456789")
+        await peer.end()
+        ended.set()
+
+    async with serving(serve) as port, rig() as r:
+        began_s = time.monotonic()
+        r.poll(f"http://127.0.0.1:{port}/", enough_bytes=enough)
+        assert Answer(200, expected) == await r.answer()
+        assert time.monotonic() - began_s < 2.0
+        await asyncio.wait_for(ended.wait(), 2.0)
+
+
+@on_both_loops()
+async def test_a_body_that_is_shorter_than_enough() -> None:
+    """All of it, and the connection is used again; one that hangs before enough came is a timeout."""
+    connections = 0
+
+    async def serve(peer: Peer) -> None:
+        nonlocal connections
+        connections += 1
+        for _ in range(2):
+            await peer.request()
+            peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc")
+        await peer.request()
+        peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na")
+        await peer.end()
+
+    async with serving(serve) as port, rig() as r:
+        for count in (1, 2):
+            r.poll(f"http://127.0.0.1:{port}/", enough_bytes=10)
+            assert Answer(200, b"abc") == await r.answer(count)
+        r.poll(f"http://127.0.0.1:{port}/", enough_bytes=10, timeout_s=0.2)
+        refused = await r.answer(3)
+        assert isinstance(refused, Refused)
+        assert AttemptFailure.TIMEOUT == refused.reason
+        assert 1 == connections
 
 
 async def _garbage(peer: Peer) -> None:
