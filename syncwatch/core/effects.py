@@ -69,6 +69,7 @@ class Notice(enum.StrEnum):
     RECOVERED = "recovered"  # component, name, after_s
     GATE = "gate"  # purpose, open, detail
     HOOK = "hook"  # hook, result, detail
+    SERVICE = "service"  # service, result, reason, detail
     RESUMED = "resumed"  # cursor, epoch, age_s, or detail why not
 
 

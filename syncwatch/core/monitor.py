@@ -323,8 +323,13 @@ class Monitor:
     def _both_gates(self) -> tuple[Check, Check]:
         return self._gate("read", self.settings.gate_read), self._gate("write", self.settings.gate_write)
 
+    @staticmethod
+    def _unseen(item: Watched, closing: frozenset[Reason]) -> bool:
+        """Whether nothing is known of it that the gate depends on; on a service it depends only where that was configured."""
+        return not item.active and (item.component is not Component.SERVICE or not closing.isdisjoint(item.possible_reasons))
+
     def _gate(self, purpose: str, closing: frozenset[Reason]) -> Check:
         closing |= {Reason.TASK_STALLED}  # what is not watched any more cannot be trusted
         shut = [f"{held.name}: {held.reason}" for held in self._held if held.reason in closing]
-        shut += [f"{item.name}: not watched" for item in self._watched if not item.active]  # nor what is not watched yet
+        shut += [f"{item.name}: not watched" for item in self._watched if self._unseen(item, closing)]  # nor what is not watched yet
         return Check(purpose, not shut, ", ".join(shut))

@@ -22,6 +22,7 @@ from syncwatch.core.states import (
     Disconnect,
     GapCause,
     Origin,
+    ProbeFailure,
     State,
     Verdict,
     Verification,
@@ -171,6 +172,25 @@ class ConnectionSnapshot(msgspec.Struct, frozen=True):
     settled_once: bool  # the first sync is done
 
 
+class ServiceSnapshot(msgspec.Struct, frozen=True):
+    """One service. probes = healthy ones + failures. `healthy` (since `since`): None before the first probe ended.
+
+    `last_failure`: a sentence; None while it is healthy. `next_probe_now_s`: None while a probe is under way, and before the start.
+    """
+
+    name: str
+    upstream: str
+    healthy: bool | None
+    since: Moment | None
+    probes: int
+    failures: Mapping[ProbeFailure, int]
+    duration: HistogramSnapshot
+    last_probe: Moment | None
+    last_healthy: Moment | None
+    last_failure: str | None
+    next_probe_now_s: float | None
+
+
 class HookSnapshot(msgspec.Struct, frozen=True):
     """One webhook. offered = delivered + dropped + waiting; `retried` counts further attempts. `last_failure`: a sentence; None while all is well."""
 
@@ -218,3 +238,4 @@ class Snapshot(msgspec.Struct, frozen=True):
     health: HealthSnapshot
     sidecar: SidecarSnapshot
     hooks: tuple[HookSnapshot, ...] = ()
+    services: tuple[ServiceSnapshot, ...] = ()

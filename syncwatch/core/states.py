@@ -83,6 +83,17 @@ class AttemptFailure(enum.StrEnum):
     PROTOCOL = "protocol"
 
 
+class ProbeFailure(enum.StrEnum):
+    """Why a service was found unhealthy."""
+
+    REFUSED = "refused"
+    DNS = "dns"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    STATUS = "status"
+    BODY = "body"
+
+
 class Disconnect(enum.StrEnum):
     """Why an established connection ended."""
 

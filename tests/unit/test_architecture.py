@@ -175,7 +175,7 @@ PUBLIC: dict[str, set[str]] = {
         "Field", "Dial", "Send", "Close", "Poll", "Notice", "Notify", "Effect", "Effects", "Handshake", "Answer", "Refused",
     },
     "core.states": {
-        "State", "ESTABLISHED", "TRANSITIONS", "EDGES", "AttemptFailure", "Disconnect", "CLOSE_CODES", "Anomaly", "Origin", "Claim",
+        "State", "ESTABLISHED", "TRANSITIONS", "EDGES", "AttemptFailure", "ProbeFailure", "Disconnect", "CLOSE_CODES", "Anomaly", "Origin", "Claim",
         "Verdict", "Verification", "AuditResult", "AuditVerdict", "GapCause", "Direction", "diagram",
     },
     "core.health": {
@@ -183,10 +183,13 @@ PUBLIC: dict[str, set[str]] = {
     },
     "core.snapshot": {
         "Moment", "Transition", "TimelineSnapshot", "HeartbeatSnapshot", "ContinuitySnapshot", "CanarySnapshot", "LifetimeSnapshot",
-        "ConnectionSnapshot", "HookSnapshot", "TaskSnapshot", "SidecarSnapshot", "Snapshot",
+        "ConnectionSnapshot", "ServiceSnapshot", "HookSnapshot", "TaskSnapshot", "SidecarSnapshot", "Snapshot",
     },
     "core.hook": {
         "CONTENT_TYPE", "RETRIED", "MAX_RETRY_AFTER_S", "SLACK_S", "HookSettings", "Entropy", "CloudEvent", "cloud_event", "Delivery", "Hook",
+    },
+    "core.service": {
+        "SEARCHED_BYTES", "START_SPREAD_S", "SPREAD", "SLACK_S", "NOT_ANSWERED", "ServiceSettings", "Entropy", "Verdict", "HEALTHY", "Service",
     },
     "core.occasions": {"FIELDS", "Value", "told"},
     "core.resume": {

@@ -259,6 +259,19 @@ class TestProbes:
         ward.one.active = True
         assert {} == ward.failed("gate")
 
+    def test_a_service_closes_the_gate_only_where_that_was_asked_for(self) -> None:
+        """Then also while it is not known yet; it is never part of readyz by default, and degrades only."""
+        flair = Patient("flair", Component.SERVICE, active=False)
+        flair.possible_reasons = (Reason.SERVICE_UNHEALTHY,)
+        ward = Ward(Patient(), flair, gate_write=frozenset({Reason.SERVICE_UNHEALTHY}), ready_fail_on={Reason.FAILED: 0.0})
+        assert {"write": "flair: not watched"} == ward.failed("gate")
+        flair.active = True
+        assert {} == ward.failed("gate")
+        flair.conditions = {Reason.SERVICE_UNHEALTHY: 0.0}
+        assert {"write": "flair: service_unhealthy"} == ward.failed("gate")
+        assert {} == ward.failed("readyz")
+        assert Health.DEGRADED is ward.look().health[Component.SERVICE, "flair"]
+
     def test_the_gate_has_two_questions(self) -> None:
         """May I trust what I read, may I write: each with its own reasons, and every owner named."""
         ward = Ward(Patient("a"), Patient("b"), gate_read=frozenset({Reason.BEHIND}), gate_write=frozenset({Reason.FAILED}))
