@@ -9,7 +9,7 @@ from dashboards.board import Head, board, chosen
 from dashboards.links import REASONS_URL, RUNBOOKS_URL
 from dashboards.panels import Link
 from dashboards.sdk import dashboard_model
-from dashboards.sections import continuity, now, sidecar, socket, vitals
+from dashboards.sections import continuity, now, services, sidecar, socket, vitals
 
 UID = "syncwatch-connection"
 """Part of users' links: never changes."""
@@ -33,6 +33,7 @@ def connection_dashboard() -> dashboard_model.Dashboard:
         vitals.health_over_time(),
         vitals.traffic(),
         vitals.canary(),
+        services.section(),
         sidecar.section(),
     )
     return board(head, [chosen("connection", "Connection", CONNECTIONS, "connection")], sections)

@@ -21,6 +21,11 @@ def connection(metric: str, *matchers: str) -> str:
     return sidecar(metric, 'connection=~"$connection"', *matchers)
 
 
+def service(metric: str, *matchers: str) -> str:
+    """A metric of the services that the chosen sidecars ask."""
+    return sidecar(metric, *matchers)
+
+
 def health(metric: str, *matchers: str) -> str:
     """A health metric of the chosen connections: there they are named by `component` and `name`."""
     return sidecar(metric, 'component="connection"', 'name=~"$connection"', *matchers)

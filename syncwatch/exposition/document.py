@@ -223,6 +223,30 @@ class Connection(msgspec.Struct, frozen=True):
     transitions: tuple[Transition, ...]
 
 
+class Probes(msgspec.Struct, frozen=True):
+    """How a service was asked. `mean_s` includes failed ones; `next` is null while one is under way."""
+
+    total: int
+    failures: dict[str, int]
+    mean_s: float | None
+    next: Due | None
+
+
+class Service(msgspec.Struct, frozen=True):
+    """One service. `state`: unknown, healthy, unhealthy; `last_failure`: a sentence; null while it is healthy."""
+
+    name: str
+    upstream: str
+    health: str | None
+    state: str
+    state_since: Instant | None
+    reasons: tuple[Reason, ...]
+    last_probe: Instant | None
+    last_healthy: Instant | None
+    last_failure: str | None
+    probes: Probes
+
+
 class Task(msgspec.Struct, frozen=True):
     """One task of the sidecar. `wedged`: past its deadline beyond the limit, and a restart of it did not help."""
 
@@ -291,6 +315,7 @@ class Status(msgspec.Struct, frozen=True):
     gate: Gate
     checks: dict[str, tuple[Check, ...]]
     connections: tuple[Connection, ...]
+    services: tuple[Service, ...]
     hooks: tuple[Hook, ...]
     sidecar: Sidecar
 

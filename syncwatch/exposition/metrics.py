@@ -21,7 +21,14 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from syncwatch.core.histogram import HistogramSnapshot
-from syncwatch.core.snapshot import CanarySnapshot, ConnectionSnapshot, ContinuitySnapshot, Moment, Snapshot
+from syncwatch.core.snapshot import (
+    CanarySnapshot,
+    ConnectionSnapshot,
+    ContinuitySnapshot,
+    Moment,
+    ServiceSnapshot,
+    Snapshot,
+)
 from syncwatch.core.states import ESTABLISHED
 from syncwatch.exposition.registry import (
     DEFINITIONS,
@@ -43,6 +50,7 @@ None: it cannot be known, so there is no sample at all.
 
 ConnectionReader = Callable[[ConnectionSnapshot, float], Values]
 """Reads one connection at a monotonic time (s)."""
+ServiceReader = Callable[[ServiceSnapshot], Values]
 SidecarReader = Callable[[Snapshot], Values]
 
 _Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily
@@ -148,6 +156,16 @@ CONNECTION_READERS: Mapping[str, ConnectionReader] = {
 }
 """Where each metric with the label `connection` stands."""
 
+SERVICE_READERS: Mapping[str, ServiceReader] = {
+    "syncwatch_service_up": lambda v: None if v.healthy is None else {(): float(v.healthy)},
+    "syncwatch_service_probes_total": lambda v: {(): v.probes},
+    "syncwatch_service_probe_failures_total": lambda v: _keyed(v.failures),
+    "syncwatch_service_probe_duration_seconds": lambda v: {(): v.duration},
+    "syncwatch_service_last_probe_timestamp_seconds": lambda v: _at(v.last_probe),
+    "syncwatch_service_last_healthy_timestamp_seconds": lambda v: _at(v.last_healthy),
+}
+"""Where each metric with the label `target_service` stands."""
+
 SIDECAR_READERS: Mapping[str, SidecarReader] = {
     "syncwatch_degraded": lambda s: s.health.degraded,
     "syncwatch_degradations_total": lambda s: s.health.degradations,
@@ -190,6 +208,9 @@ class SnapshotCollector(Collector):
                 for connection in snapshot.connections:
                     values = read(connection, snapshot.at.now_s)
                     _add(family, (connection.name,), _completed(definition, connection, values))
+            elif definition.section is Section.SERVICE:
+                for service in snapshot.services:
+                    _add(family, (service.name,), SERVICE_READERS[definition.name](service))
             else:
                 _add(family, (), SIDECAR_READERS[definition.name](snapshot))
             if family.samples:

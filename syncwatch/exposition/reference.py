@@ -23,6 +23,7 @@ from syncwatch.core.states import (
     Disconnect,
     GapCause,
     Origin,
+    ProbeFailure,
     State,
     Verdict,
     Verification,
@@ -37,6 +38,7 @@ from syncwatch.exposition.registry import (
     SERIES_OF_CANARY,
     SERIES_OF_CONNECTION,
     SERIES_OF_HEALTH,
+    SERIES_OF_SERVICE,
     SERIES_OF_SIDECAR,
     Section,
 )
@@ -143,6 +145,14 @@ GLOSSARY: tuple[Words, ...] = (
         AuditVerdict.MISSED: "the WebSocket did not bring it; recovered from the log",
         AuditVerdict.INVENTED: "the WebSocket brought it, and the log does not have it",
     }),
+    Words("`reason` of a failed probe", ("syncwatch_service_probe_failures_total",), {
+        ProbeFailure.REFUSED: "no HTTP answer, at once: nobody listens, no way there, hung up, or what answers does not speak HTTP",
+        ProbeFailure.DNS: "the host name was not found",
+        ProbeFailure.TLS: "the TLS handshake or the certificate check failed",
+        ProbeFailure.TIMEOUT: "no answer in time",
+        ProbeFailure.STATUS: "an answer with another status than expected; by default 400 or above",
+        ProbeFailure.BODY: "the status was right, and `expect_body` was not found",
+    }),
     Words("`result` of a webhook delivery", ("syncwatch_hook_deliveries_total",), {
         "delivered": "the receiver took it (2xx)",
         "retried": "an attempt that failed and is followed by another one",
@@ -166,10 +176,10 @@ Everything that syncwatch exports on `/metrics`, in text 0.0.4 and OpenMetrics 1
 - **What can happen stands at 0** from the first scrape. **What cannot be known is absent**, never an invented 0.
 - **Timestamps** are Unix times, stamped once, when it happened. **Ages** are computed while the scrape is answered.
 - **Label values** are names from your configuration or the fixed words below; nothing the server sends becomes one.
-- Each metric about a connection has the label `connection`, its name in the configuration.
+- Each metric about a connection has the label `connection`, its name in the configuration; each about a service `target_service`.
 - A histogram `x` is exported as `x_bucket` (with the label `le`), `x_sum` and `x_count`.
-- **Cost**: a connection has at most {connection} series, {canary} more with a canary and {health} for its health; the rest of a
-  sidecar has at most {sidecar}.
+- **Cost**: a connection has at most {connection} series, {canary} more with a canary and {health} for its health; a service at most {service};
+  the rest of a sidecar has at most {sidecar}.
 - `/metrics?name[]=x` (repeatable) answers with the metrics of those names alone.
 """
 
@@ -237,7 +247,11 @@ def reference() -> str:
     """The reference page, Markdown."""
     lines = [line for section in Section for line in _section_table(section)]
     preamble = _PREAMBLE.rstrip().format(
-        connection=SERIES_OF_CONNECTION, canary=SERIES_OF_CANARY, health=SERIES_OF_HEALTH, sidecar=SERIES_OF_SIDECAR
+        connection=SERIES_OF_CONNECTION,
+        canary=SERIES_OF_CANARY,
+        health=SERIES_OF_HEALTH,
+        service=SERIES_OF_SERVICE,
+        sidecar=SERIES_OF_SIDECAR,
     )
     return "\n".join([preamble, *lines, *_glossary(), *_protocol_table(), *_bucket_lines()]) + "\n"
 

@@ -25,6 +25,7 @@ from syncwatch.core.states import (
     Disconnect,
     GapCause,
     Origin,
+    ProbeFailure,
     State,
     Verdict,
     Verification,
@@ -51,6 +52,7 @@ class Section(enum.StrEnum):
     HEARTBEAT = "Heartbeats"
     CONTINUITY = "Continuity"
     CANARY = "Canary"
+    SERVICE = "Services"
     HEALTH = "Health"
     SIDECAR = "The sidecar itself"
     PROCESS = "The process"
@@ -61,7 +63,7 @@ PER_CONNECTION = (Section.CONNECTION, Section.HEARTBEAT, Section.CONTINUITY, Sec
 
 
 class Definition(msgspec.Struct, frozen=True):
-    """One metric. `further` are the labels beside `connection`; `absent` says when there is no sample ("": always there).
+    """One metric. `further` are the labels beside that of its owner, `connection` or `target_service`; `absent` says when there is no sample ("": always there).
 
     `sparse`: a label set appears when it first happens, instead of standing at 0 from the first scrape.
     """
@@ -78,7 +80,9 @@ class Definition(msgspec.Struct, frozen=True):
     @property
     def labels(self) -> tuple[str, ...]:
         """All labels, in order."""
-        return ("connection", *self.further) if self.section in PER_CONNECTION else self.further
+        if self.section in PER_CONNECTION:
+            return ("connection", *self.further)
+        return ("target_service", *self.further) if self.section is Section.SERVICE else self.further
 
     @property
     def family(self) -> str:
@@ -94,9 +98,10 @@ class Definition(msgspec.Struct, frozen=True):
 
 
 _INFO, _GAUGE, _COUNTER, _HISTOGRAM = Kind
-_C, _B, _L, _Y, _H, _S, _P = Section
+_C, _B, _L, _Y, _V, _H, _S, _P = Section
 _NO_FEED = "where there is no HTTP feed to compare with"
 _NOT_CONFIGURED = "unless a canary is configured"
+_NO_SERVICE = "unless a service is configured"
 
 DEFINITIONS: tuple[Definition, ...] = (
     Definition(_C, _INFO, "syncwatch_connection_info", "What the connection is: protocol, dialect, how its server numbers events, and scheme, host and port of the server. Always 1.", ("protocol", "dialect", "continuity", "upstream")),
@@ -162,6 +167,12 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(_Y, _COUNTER, "syncwatch_canaries_duplicate_total", "Further copies of canaries.", absent=_NOT_CONFIGURED),
     Definition(_Y, _COUNTER, "syncwatch_canaries_failed_total", "Canaries that the API refused to take.", absent=_NOT_CONFIGURED),
     Definition(_Y, _HISTOGRAM, "syncwatch_canary_round_trip_seconds", "From writing a canary through the API to seeing it on the live connection.", buckets=FAST_S, absent=_NOT_CONFIGURED),
+    Definition(_V, _GAUGE, "syncwatch_service_up", "1 while the last probe found the service healthy.", absent="until its first probe ended"),
+    Definition(_V, _COUNTER, "syncwatch_service_probes_total", "Probes that ended, well or not.", absent=_NO_SERVICE),
+    Definition(_V, _COUNTER, "syncwatch_service_probe_failures_total", "Probes that found the service unhealthy, by why.", ("reason",), absent=_NO_SERVICE),
+    Definition(_V, _HISTOGRAM, "syncwatch_service_probe_duration_seconds", "From asking to the answer, or to giving it up; failed probes included.", buckets=FAST_S, absent=_NO_SERVICE),
+    Definition(_V, _GAUGE, "syncwatch_service_last_probe_timestamp_seconds", "When the last probe ended.", absent="until its first probe ended"),
+    Definition(_V, _GAUGE, "syncwatch_service_last_healthy_timestamp_seconds", "When a probe last found the service healthy.", absent="while none has"),
     Definition(_H, _GAUGE, "syncwatch_degraded", "1 while the reason holds, damped; 0 for every other reason that could.", ("component", "name", "reason")),
     Definition(_H, _COUNTER, "syncwatch_degradations_total", "Times the reason began to hold.", ("component", "name", "reason")),
     Definition(_H, _COUNTER, "syncwatch_health_seconds_total", "Time spent healthy, degraded and down, the running stay included; idle and closed count nowhere.", ("component", "name", "health")),
@@ -222,16 +233,17 @@ LABEL_SETS: Mapping[str, tuple[LabelSet, ...]] = {
     "syncwatch_ledger_forgotten_total": _singles(("identities", "ranges", "hashes")),
     "syncwatch_audits_total": _singles(AuditResult),
     "syncwatch_audit_events_total": _singles(AuditVerdict),
+    "syncwatch_service_probe_failures_total": _singles(ProbeFailure),
 }
-"""Every label set (without `connection`) that any connection can ever report, where they are known beforehand."""
+"""Every label set (without the owner's label) that any connection or service can ever report, where they are known beforehand."""
 
 
-COMPONENTS = (Component.CONNECTION, Component.SIDECAR)
+COMPONENTS = (Component.CONNECTION, Component.SERVICE, Component.SIDECAR)
 """Components that exist in this version."""
 
 _NOT_YET = {
     *(Reason.NO_ECHO, Reason.DUPLICATE_CLIENT),
-    *(Reason.WATCHER_DEAD, Reason.WATCHER_BLIND, Reason.MIRROR_STUCK, Reason.SERVICE_UNHEALTHY),
+    *(Reason.WATCHER_DEAD, Reason.WATCHER_BLIND, Reason.MIRROR_STUCK),
 }
 REASONS = tuple(reason for reason in Reason if reason not in _NOT_YET)
 """Reasons that something in this version can have, gravest first."""
@@ -287,6 +299,8 @@ SERIES_OF_CANARY = 40
 """Most series that a canary may add: its own, and what is known only with it (clock offset, event latency)."""
 SERIES_OF_HEALTH = 40
 """Most series in which a connection's reasons and health may be counted."""
+SERIES_OF_SERVICE = 40
+"""Most series that a service may have, its reasons and health included."""
 SERIES_OF_SIDECAR = 60
 """Most series of a sidecar apart from those, the process included."""
 

@@ -20,6 +20,7 @@ from syncwatch.core.snapshot import (
     HeartbeatSnapshot,
     LifetimeSnapshot,
     Moment,
+    ServiceSnapshot,
     SidecarSnapshot,
     Snapshot,
     TimelineSnapshot,
@@ -71,6 +72,7 @@ def build(snapshot: Snapshot) -> doc.Status:
             for probe, checks in health.checks.items()
         },
         connections=tuple(_connection(one, snapshot) for one in snapshot.connections),
+        services=tuple(_service(one, snapshot) for one in snapshot.services),
         hooks=tuple(doc.Hook(**msgspec.structs.asdict(one)) for one in snapshot.hooks),
         sidecar=_sidecar(snapshot.sidecar, at),
     )
@@ -91,7 +93,7 @@ def _connection(c: ConnectionSnapshot, snapshot: Snapshot) -> doc.Connection:
         started=doc.instant(c.started, at),
         established=doc.instant(c.established, at),
         first_sync_done=c.settled_once,
-        reasons=doc.reasons(_of(c.name, snapshot.health.held), at),
+        reasons=doc.reasons(_of(Component.CONNECTION, c.name, snapshot.health.held), at),
         attempts=_attempts(c, at),
         reconnects=c.reconnects,
         disconnects=_counts(c, "syncwatch_connection_disconnects_total", c.disconnects),
@@ -118,8 +120,29 @@ def _connection(c: ConnectionSnapshot, snapshot: Snapshot) -> doc.Connection:
     )
 
 
-def _of(name: str, held: Iterable[Held]) -> tuple[Held, ...]:
-    return tuple(one for one in held if one.component is Component.CONNECTION and one.name == name)
+def _service(v: ServiceSnapshot, snapshot: Snapshot) -> doc.Service:
+    at = snapshot.at
+    return doc.Service(
+        name=v.name,
+        upstream=v.upstream,
+        health=snapshot.health.health.get((Component.SERVICE, v.name)),
+        state="unknown" if v.healthy is None else "healthy" if v.healthy else "unhealthy",
+        state_since=doc.instant(v.since, at),
+        reasons=doc.reasons(_of(Component.SERVICE, v.name, snapshot.health.held), at),
+        last_probe=doc.instant(v.last_probe, at),
+        last_healthy=doc.instant(v.last_healthy, at),
+        last_failure=v.last_failure,
+        probes=doc.Probes(
+            total=v.probes,
+            failures={str(reason): count for reason, count in v.failures.items()},
+            mean_s=_mean_s(v.duration),
+            next=doc.due_now(v.next_probe_now_s, at),
+        ),
+    )
+
+
+def _of(component: Component, name: str, held: Iterable[Held]) -> tuple[Held, ...]:
+    return tuple(one for one in held if one.component is component and one.name == name)
 
 
 def _state_since(timeline: TimelineSnapshot, at: Moment) -> doc.Instant | None:

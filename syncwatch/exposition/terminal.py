@@ -36,7 +36,9 @@ def render(status: Mapping[str, Any], colour: bool = False, width: int = 80) -> 
     page = _Page(colour, max(width, NARROWEST))
     for connection in typed.connections:
         _connection(page, connection)
-    if not typed.connections:
+    for service in typed.services:
+        _service(page, service)
+    if not typed.connections and not typed.services:
         page.head(None, "no connections are configured", "")
         page.blank()
     _gate(page, typed.gate)
@@ -209,6 +211,29 @@ def _lifetime(lifetime: doc.Lifetime) -> str:
         f"{number(lifetime.lost)} lost, {number(lifetime.unaccounted)} unaccounted, {number(lifetime.missed)} missed,"
         f" {counted(lifetime.events, 'event')}, {counted(lifetime.reconnects, 'reconnect')} since {stamp(lifetime.since.time)} UTC"
     )
+
+
+def _service(page: _Page, v: doc.Service) -> None:
+    stay = "" if v.state_since is None else f" for {span(v.state_since.age_s)}"
+    words = "was not asked yet" if v.state == "unknown" else f"{v.state}{stay}"
+    page.head(v.health, f"{v.name} {words}", f"service · {v.upstream}")
+    for reason in v.reasons:
+        page.fact(reason.reason, f"for {span(reason.since.age_s)}: {reason.advice}", _COLOURS.get(v.health, ""))
+    if v.last_failure is not None:
+        page.fact("error", printable(v.last_failure))
+    page.fact("checked", f"{_ago(v.last_probe)}, last healthy {_ago(v.last_healthy)}")
+    page.fact("probes", _probes(v.probes))
+    page.blank()
+
+
+def _probes(probes: doc.Probes) -> str:
+    words = number(probes.total)
+    failures = ", ".join(f"{reason} {number(count)}" for reason, count in probes.failures.items() if count)
+    if failures:
+        words += f", {number(sum(probes.failures.values()))} of them failed ({failures})"
+    if probes.mean_s is not None:
+        words += f"; mean {span(probes.mean_s)}"
+    return words + (f"; next in {span(max(0.0, probes.next.in_s))}" if probes.next is not None else "")
 
 
 def _gate(page: _Page, gate: doc.Gate) -> None:

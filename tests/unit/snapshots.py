@@ -21,6 +21,7 @@ from syncwatch.core.snapshot import (
     HookSnapshot,
     LifetimeSnapshot,
     Moment,
+    ServiceSnapshot,
     SidecarSnapshot,
     Snapshot,
     TaskSnapshot,
@@ -35,6 +36,7 @@ from syncwatch.core.states import (
     Disconnect,
     GapCause,
     Origin,
+    ProbeFailure,
     State,
     Verdict,
     Verification,
@@ -280,6 +282,31 @@ def fresh_connection(**changes: Any) -> ConnectionSnapshot:
         settled_once=False,
     )
     return msgspec.structs.replace(default, **changes)
+
+
+def service(**changes: Any) -> ServiceSnapshot:
+    """Unhealthy for a minute: 14 probes = 11 healthy ones + 3 failures."""
+    default = ServiceSnapshot(
+        name="flair",
+        upstream="http://127.0.0.1:9926",
+        healthy=False,
+        since=moment(60.0),
+        probes=14,
+        failures={**dict.fromkeys(ProbeFailure, 0), ProbeFailure.REFUSED: 2, ProbeFailure.STATUS: 1},
+        duration=histogram(FAST_S, *([0.004] * 14)),
+        last_probe=moment(29.0),
+        last_healthy=moment(360.0),
+        last_failure="HTTP 503",
+        next_probe_now_s=NOW_S + 1.0,
+    )
+    return msgspec.structs.replace(default, **changes)
+
+
+def fresh_service(**changes: Any) -> ServiceSnapshot:
+    """Configured, and no probe ended yet."""
+    nothing: dict[str, Any] = dict.fromkeys(("healthy", "since", "last_probe", "last_healthy", "last_failure"))
+    counts: dict[str, Any] = {"probes": 0, "failures": dict.fromkeys(ProbeFailure, 0), "duration": histogram(FAST_S)}
+    return service(**nothing, **counts, **changes)
 
 
 def held(reason: Reason, ago_s: float = 60.0, component: Component = Component.CONNECTION, name: str = "cast") -> Held:

@@ -17,7 +17,13 @@ from syncwatch.core.health import Component, Health, Reason
 from syncwatch.core.snapshot import ConnectionSnapshot, HookSnapshot, Moment, Snapshot
 from syncwatch.core.states import AuditResult, AuditVerdict, Disconnect, Origin, State
 from syncwatch.core.wire import Numbering
-from syncwatch.exposition.metrics import CONNECTION_READERS, SIDECAR_READERS, SnapshotCollector, build_registry
+from syncwatch.exposition.metrics import (
+    CONNECTION_READERS,
+    SERVICE_READERS,
+    SIDECAR_READERS,
+    SnapshotCollector,
+    build_registry,
+)
 from syncwatch.exposition.negotiation import render
 from syncwatch.exposition.registry import (
     DEFINITIONS,
@@ -25,6 +31,7 @@ from syncwatch.exposition.registry import (
     SERIES_OF_CANARY,
     SERIES_OF_CONNECTION,
     SERIES_OF_HEALTH,
+    SERIES_OF_SERVICE,
     SERIES_OF_SIDECAR,
     Kind,
     Section,
@@ -37,8 +44,10 @@ from tests.unit.snapshots import (
     connection,
     continuity,
     fresh_connection,
+    fresh_service,
     health,
     held,
+    service,
     sidecar,
     snapshot,
     timeline,
@@ -50,7 +59,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 OURS = [one.name for one in DEFINITIONS if one.section is not Section.PROCESS]
 AUDITED = continuity(audits={AuditResult.CLEAN: 3}, audit_events={AuditVerdict.MISSED: 1})
-FULL = snapshot(connections=(connection(token_expiry_wall_s=WALL_S + 3600.0, continuity=AUDITED),))
+FULL = snapshot(connections=(connection(token_expiry_wall_s=WALL_S + 3600.0, continuity=AUDITED),), services=(service(),))
 """Everything that can be known is known."""
 
 
@@ -111,7 +120,7 @@ def test_readers_and_definitions_are_one_to_one() -> None:
     """Each defined metric is read from somewhere, and nothing else is."""
     per_connection = [one.name for one in DEFINITIONS if one.section in PER_CONNECTION]
     assert per_connection == list(CONNECTION_READERS)
-    assert OURS == [*CONNECTION_READERS, *SIDECAR_READERS]
+    assert OURS == [*CONNECTION_READERS, *SERVICE_READERS, *SIDECAR_READERS]
 
 
 def test_full_snapshot_yields_every_definition_and_nothing_else() -> None:
@@ -351,7 +360,7 @@ def test_unknown_is_absent() -> None:
     """Before anything happened, without TLS, canary and state directory: exactly these are missing, and the reference says when."""
     missing = set(OURS) - {one.name for one in DEFINITIONS if any(one.family == each.name for each in families(FRESH))}
     statefile = {"syncwatch_statefile_write_failures_total", "syncwatch_statefile_last_write_timestamp_seconds"}
-    assert ABSENT_WHEN_FRESH | statefile | {"syncwatch_hook_deliveries_total"} == missing
+    assert ABSENT_WHEN_FRESH | statefile | {"syncwatch_hook_deliveries_total"} | set(SERVICE_READERS) == missing
     explained = {one.name for one in DEFINITIONS if one.absent}
     assert missing | {"syncwatch_connection_state_entered_timestamp_seconds"} == explained
 
@@ -376,6 +385,38 @@ def test_a_hook_has_every_result_from_the_first_scrape() -> None:
     assert {("ui", "delivered"): 70, ("ui", "retried"): 5, ("ui", "dropped"): 2} == of(FULL, name)
     fresh = snapshot(hooks=(HookSnapshot("a", 0, 0, 0, 0, None),))
     assert {("a", "delivered"): 0, ("a", "retried"): 0, ("a", "dropped"): 0} == of(fresh, name)
+
+
+def test_a_service_is_counted_from_the_first_scrape() -> None:
+    """All reasons at 0 before the first probe ended; whether it is up, and times, are not known then."""
+    name = "syncwatch_service_probe_failures_total"
+    counts = {("refused",): 2, ("dns",): 0, ("tls",): 0, ("timeout",): 0, ("status",): 1, ("body",): 0}
+    assert counts == of(FULL, name)
+    fresh = snapshot(services=(fresh_service(),))
+    assert dict.fromkeys(counts, 0) == of(fresh, name)
+    known = {"syncwatch_service_probes_total", name, "syncwatch_service_probe_duration_seconds"}
+    names = {one.name for one in DEFINITIONS for family in families(fresh) if family.name == one.family}
+    assert known == names & set(SERVICE_READERS)
+
+
+def test_a_service_is_read_from_its_snapshot() -> None:
+    """Each number is its owner's, under the label that no scraper sets."""
+    taken = snapshot(connections=(), services=(service(), service(name="other", healthy=True)))
+    found = {key: value for key, value in flat(families(taken)).items() if key[0].startswith("syncwatch_service_") and len(key[1]) == 1}
+    flair, other = (frozenset({("target_service", name)}) for name in ("flair", "other"))
+    assert (0, 1) == (found["syncwatch_service_up", flair], found["syncwatch_service_up", other])
+    assert 14 == found["syncwatch_service_probes_total", flair]
+    assert 14 == found["syncwatch_service_probe_duration_seconds_count", flair]
+    assert WALL_S - 29.0 == found["syncwatch_service_last_probe_timestamp_seconds", flair]
+    assert WALL_S - 360.0 == found["syncwatch_service_last_healthy_timestamp_seconds", flair]
+
+
+def test_series_budget_of_a_service() -> None:
+    """Its metrics, and what its health, its check and its task cost."""
+    own = sum("target_service" in labels for _, labels in named(FULL))
+    health_and_tasks = 2 * 2 + 3 + 1 + 2 + 1  # two reasons twice, three kinds of health, readyz, livez and healthz, the task
+    assert 26 == own  # what it is today: more needs a reason
+    assert own + health_and_tasks <= SERIES_OF_SERVICE
 
 
 def test_protocol_without_numbers_has_no_continuity() -> None:

@@ -32,10 +32,11 @@ FORBIDDEN = {
 LABELS = {
     "connection", "protocol", "dialect", "continuity", "upstream", "state", "from_state", "to_state", "reason", "code",
     "phase", "kind", "result", "direction", "origin", "cause", "claim", "verdict", "ledger", "component", "name", "health",
-    "probe", "check", "task", "hook", "version", "python_version", "revision",
+    "probe", "check", "task", "hook", "target_service", "version", "python_version", "revision",
 }  # fmt: skip
 
 WORDS = {
+    "syncwatch_service_probe_failures_total": "refused dns tls timeout status body",
     "syncwatch_connection_state": "idle connecting resyncing open polling reconnecting failed closed",
     "syncwatch_connection_state_entered_timestamp_seconds": "idle connecting resyncing open polling reconnecting failed closed",
     "syncwatch_connection_state_seconds_total": "idle connecting resyncing open polling reconnecting failed closed",
@@ -117,8 +118,9 @@ def test_words_are_pinned() -> None:
 
 
 def test_every_closed_label_has_its_words() -> None:
-    """Each connection metric with further labels has its values listed; the info's come from the configuration."""
+    """Each metric of a connection or service with further labels has its values listed; the info's come from the configuration."""
     labelled = {one.name for one in DEFINITIONS if one.section in PER_CONNECTION and one.further}
+    labelled |= {one.name for one in DEFINITIONS if one.section is Section.SERVICE and one.further}
     assert labelled - {"syncwatch_connection_info"} == set(LABEL_SETS)
     for name, sets in LABEL_SETS.items():
         assert {len(BY_NAME[name].further)} == {len(one) for one in sets}
@@ -188,7 +190,7 @@ def test_reasons_have_advice() -> None:
     assert sorted(rows) == rows
     assert {"failed", "behind", "events_lost", "canary_lost", "task_stalled"} <= set(REASONS)
     assert "polling" in REASONS
-    assert not {"watcher_dead", "mirror_stuck", "service_unhealthy"} & set(REASONS)
+    assert not {"watcher_dead", "mirror_stuck"} & set(REASONS)
 
 
 def test_reference_page_is_in_step() -> None:

@@ -18,7 +18,6 @@ OF_LATER_COMPONENTS = {
     Reason.WATCHER_DEAD,
     Reason.WATCHER_BLIND,
     Reason.MIRROR_STUCK,
-    Reason.SERVICE_UNHEALTHY,
 }
 """Reasons that nothing in this version can have; each gets its section with its component."""
 

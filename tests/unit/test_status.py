@@ -21,10 +21,12 @@ from tests.unit.snapshots import (
     connection,
     continuity,
     fresh_connection,
+    fresh_service,
     health,
     heartbeat,
     held,
     moment,
+    service,
     sidecar,
     snapshot,
     timeline,
@@ -33,7 +35,7 @@ from tests.unit.snapshots import (
 DOCS = Path(__file__).parents[2] / "docs" / "endpoints.md"
 
 KEYS = """
-schema time health degraded_reason reasons gate checks connections hooks sidecar
+schema time health degraded_reason reasons gate checks connections services hooks sidecar
 gate: read write
 gate.read: open detail
 checks: livez healthz readyz gate
@@ -54,6 +56,8 @@ connections.canary: sent received timed_out late lost duplicate failed mean_roun
 connections.expiry: token certificate
 connections.lifetime: since events reconnects missed recovered lost unaccounted late resets
 connections.transitions: at from_state to_state reason
+services: name upstream health state state_since reasons last_probe last_healthy last_failure probes
+services.probes: total failures mean_s next
 hooks: name delivered retried dropped waiting last_failure
 sidecar: version revision python_version instance started suspended event_loop_lag_s tasks state_file gate_file config callback_errors
 sidecar.tasks: task overdue_s wedged
@@ -66,6 +70,7 @@ sidecar.config: last_reload_successful last_successful_reload errors
 FULL = snapshot(
     connections=(connection(token_expiry_wall_s=WALL_S - 90.0, next_attempt_now_s=NOW_S + 4.0),),
     health=health(held(Reason.BEHIND), held(Reason.EVENTS_LOST, 100.0)),
+    services=(service(),),
 )
 """Everything that can be known is known."""
 
@@ -428,3 +433,57 @@ def test_hooks_and_gate_files_in_trouble_are_named() -> None:
     assert "3 failures of the gate file to follow the gate" in " ".join(lines.split())
     assert "pager" not in lines
     assert "hook" not in text(snapshot())
+
+
+SERVICES_TEXT = """\
+◐ flair unhealthy for 1 min 0 s                  service · http://127.0.0.1:9926
+  service_unhealthy  for 1 min 0 s: the service does not answer as expected:
+              look at the service
+  error       HTTP 503
+  checked     29 s ago, last healthy 6 min 0 s ago
+  probes      14, 3 of them failed (refused 2, status 1); mean 4 ms; next in 1.0
+              s
+
+● docs healthy for 1 h 0 min                     service · http://127.0.0.1:9926
+  checked     29 s ago, last healthy 29 s ago
+  probes      12
+
+· new was not asked yet                          service · http://127.0.0.1:9926
+  checked     never, last healthy never
+  probes      0
+
+"""
+
+
+def services() -> Snapshot:
+    """One that is unwell, one that is well, one that was not asked yet; no connection."""
+    well = fresh_service(name="docs", next_probe_now_s=None)
+    known: dict[str, Any] = {"healthy": True, "since": moment(3600.0), "probes": 12, "last_probe": moment(29.0), "last_healthy": moment(29.0)}
+    unwell = held(Reason.SERVICE_UNHEALTHY, component=Component.SERVICE, name="flair")
+    owners = {(Component.SERVICE, "flair"): Health.DEGRADED, (Component.SERVICE, "docs"): Health.HEALTHY}
+    all_of_them = (service(), msgspec.structs.replace(well, **known), fresh_service(name="new", next_probe_now_s=None))
+    return snapshot(connections=(), services=all_of_them, health=health(unwell, names=(), health=owners))
+
+
+def test_the_text_of_services() -> None:
+    """State, age of the check, last healthy, error, what to do; what is not known is called so."""
+    assert text(services()).startswith(SERVICES_TEXT)
+
+
+def test_services_in_the_document() -> None:
+    """Each with its own reasons, and part of the whole health; before the first probe null, never 0."""
+    whole = of(services())
+    flair, docs, new = whole["services"]
+    assert ("degraded", 1) == (whole["health"], status.exit_code(whole))
+    assert [["service_unhealthy"], [], []] == [[reason["reason"] for reason in one["reasons"]] for one in (flair, docs, new)]
+    assert ["unhealthy", "healthy", "unknown"] == [one["state"] for one in (flair, docs, new)]
+    assert {"total": 14, "mean_s": 0.004} == {key: flair["probes"][key] for key in ("total", "mean_s")}
+    assert 1.0 == flair["probes"]["next"]["in_s"]
+    keys = ("health", "state_since", "last_probe", "last_healthy", "last_failure")
+    assert [None] * len(keys) == [new[key] for key in keys]
+    assert {"refused": 0, "dns": 0, "tls": 0, "timeout": 0, "status": 0, "body": 0} == new["probes"]["failures"]
+
+
+def test_a_service_cannot_write_to_the_terminal() -> None:
+    """What its answer had a say in is shown, not obeyed."""
+    assert r"error       bye\x1b[2J" in text(snapshot(services=(service(last_failure="bye\x1b[2J"),)))
