@@ -17,12 +17,14 @@ from pathlib import Path
 import structlog
 
 from syncwatch import logs, settings
-from syncwatch.config import Address, Config, ConfigFile, Plan, SecretError, read_secret
+from syncwatch.config import Address, Config, ConfigFile, Fates, Plan, SecretError, read_secret
 from syncwatch.config import Hook as HookBlock
+from syncwatch.config import Service as ServiceBlock
 from syncwatch.core.effects import Notice, Notify
 from syncwatch.core.hook import Hook
 from syncwatch.core.monitor import Monitor
 from syncwatch.core.resume import ResumePoint, pressing, totals_only
+from syncwatch.core.service import Service
 from syncwatch.core.session import Session
 from syncwatch.core.snapshot import Moment, SidecarSnapshot, Snapshot
 from syncwatch.exposition import web
@@ -147,6 +149,31 @@ class Hooked:
         self.driver.close()
 
 
+class Asked:
+    """One service with everything that serves it."""
+
+    def __init__(self, app: Machinery, block: ServiceBlock) -> None:
+        self.service = Service(block.name, settings.service_settings(block), app.entropy, settings.upstream(block.url))
+        self.driver = Driver(f"service/{block.name}", self.service, app.clock)
+        self.poller = Poller(self.driver, self.service, TokenFiles({}), app.client)
+        self.driver.on(Notify, app.notify)
+
+    def begin(self, supervisor: Supervisor) -> None:
+        """Be looked after, and ask."""
+        supervisor.watch(self.driver)
+        self.driver.call(self.service.start)
+
+    def end(self, supervisor: Supervisor) -> None:
+        """Ask no more; nobody looks after it any more."""
+        self.driver.call(self.service.stop)
+        self.driver.close()
+        supervisor.unwatch(self.driver)
+
+    async def gone(self) -> None:
+        """When its call is."""
+        await self.poller.close()
+
+
 class Machinery:
     """Everything that watches, without a listener: what the sidecar and the library share. `stop` takes at most two seconds.
 
@@ -162,6 +189,7 @@ class Machinery:
         self.client = HttpClient()
         self.supervisor = Supervisor(clock)
         self.watched: list[Watched] = []
+        self.asked: list[Asked] = []
         self.hooks: list[Hooked] = []
         self.callbacks = Callbacks()
         self.listeners: list[Callable[[Notify], None]] = [self.callbacks.offer]
@@ -190,11 +218,12 @@ class Machinery:
             self.listeners.append(self._show_gate)
         connections = [item for item in self.config.connections if isinstance(item, settings.Runnable)]
         self.watched = [Watched(self, item, points.get(item.name)) for item in connections]
-        self._monitor = Monitor(settings.health_settings(self.config), [item.session for item in self.watched])
+        self.asked = [Asked(self, block) for block in self.config.services]
+        self._monitor = Monitor(settings.health_settings(self.config), self._patients())
         self._health = Driver("health", self._monitor, self.clock)
         self._health.on(Notify, self.notify)
         self.hooks = [Hooked(self, block) for block in self.config.hooks]
-        for driver in (self._health, *(item.driver for item in self.watched), *(hooked.driver for hooked in self.hooks)):
+        for driver in (self._health, *(item.driver for item in self._parts()), *(hooked.driver for hooked in self.hooks)):
             driver.wall()  # before the first scrape can come
         try:
             await self._serve()
@@ -204,7 +233,7 @@ class Machinery:
         self.supervisor.watch(self._health)
         for hooked in self.hooks:
             self.supervisor.watch(hooked.driver)
-        for item in self.watched:
+        for item in self._parts():
             item.begin(self.supervisor)
         self._health.call(self._monitor.start)
         self.supervisor.each_second(self._beat)
@@ -212,6 +241,14 @@ class Machinery:
             self.supervisor.each_second(self.reload.beat)
             self.reload.begin()
         self.supervisor.start()
+
+    def _parts(self) -> list[Watched | Asked]:
+        """What is looked after, connections first."""
+        return [*self.watched, *self.asked]
+
+    def _patients(self) -> list[Session | Service]:
+        """Whose health is watched."""
+        return [*(item.session for item in self.watched), *(item.service for item in self.asked)]
 
     async def _serve(self) -> None:
         """Open what others can ask; here nothing. It comes before the first connection. Raises: AddressInUse."""
@@ -222,7 +259,7 @@ class Machinery:
         for item in self.watched:
             item.driver.call(item.session.stop)
         self._close_drivers()
-        gone = (item.gone() for item in self.watched)
+        gone = (item.gone() for item in self._parts())
         gate = () if self._gate_file is None else (self._gate_file.close(),)
         hooks = (hooked.finish() for hooked in self.hooks)
         await asyncio.gather(*gate, *hooks, self._save_last(), self.callbacks.close(), *ending, *gone, *self._leaving)
@@ -243,26 +280,39 @@ class Machinery:
         points = {name: before[name].session.resume_point(now) for name in plan.replaced}
         totals = {name: totals_only(point) for name, point in points.items() if point is not None}
         fresh = {name: Watched(self, connections[name], totals.get(name)) for name in (*plan.added, *plan.replaced)}
-        ending = [before[name] for name in (*plan.removed, *plan.replaced)]
-        for item in ending:
-            item.end(self.supervisor)
+        ending: list[Watched | Asked] = [before[name] for name in (*plan.removed, *plan.replaced)]
+        asked, new_asked, ending_asked = self._asked_by(config, plan.services)
+        ending += ending_asked
+        for leaver in ending:
+            leaver.end(self.supervisor)
         for name in plan.configured:
             before[name].configure(connections[name], config.health.incident_hold_s)
-        for item in fresh.values():
-            item.driver.wall()
+        beginning: list[Watched | Asked] = [*fresh.values(), *new_asked]
+        for beginner in beginning:
+            beginner.driver.wall()
         self.watched = [fresh.get(name) or before[name] for name in connections]
-        self._health.call(self._monitor.configure, settings.health_settings(config), [item.session for item in self.watched])
-        for item in fresh.values():
-            item.begin(self.supervisor)
-        leaving = [asyncio.create_task(item.gone()) for item in ending]
+        self.asked = asked
+        self._health.call(self._monitor.configure, settings.health_settings(config), self._patients())
+        for beginner in beginning:
+            beginner.begin(self.supervisor)
+        leaving = [asyncio.create_task(leaver.gone()) for leaver in ending]
         for task in leaving:
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
         await asyncio.gather(*leaving)
 
+    def _asked_by(self, config: Config, fates: Fates) -> tuple[list[Asked], list[Asked], list[Asked]]:
+        """The services of `config` in its order, which of them are new, and which of the present ones have to go. Those that stay have their new settings."""
+        before, blocks = {item.service.name: item for item in self.asked}, {block.name: block for block in config.services}
+        fresh = {name: Asked(self, blocks[name]) for name in (*fates.added, *fates.replaced)}
+        for name in fates.configured:
+            before[name].driver.call(before[name].service.configure, settings.service_settings(blocks[name]))
+        going = [before[name] for name in (*fates.removed, *fates.replaced)]
+        return [fresh.get(name) or before[name] for name in blocks], list(fresh.values()), going
+
     def _close_drivers(self) -> None:
         self.supervisor.close()
-        for driver in (self._health, *(item.driver for item in self.watched)):
+        for driver in (self._health, *(item.driver for item in self._parts())):
             if driver is not None:
                 driver.close()
 
@@ -353,6 +403,7 @@ class Machinery:
             connections=tuple(item.session.snapshot() for item in self.watched),
             health=self._monitor.snapshot(now),
             hooks=tuple(hooked.hook.snapshot() for hooked in self.hooks),
+            services=tuple(item.service.snapshot() for item in self.asked),
             sidecar=SidecarSnapshot(
                 version=__version__,
                 revision=REVISION,

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from syncwatch.config import Config, Hook, RelaycastConnection, RelayfileConnection
+from syncwatch.config import Config, Hook, RelaycastConnection, RelayfileConnection, Service
 from syncwatch.config.connections import Audit, Polling
+from syncwatch.config.values import compiled
 from syncwatch.core.backoff import Backoff
 from syncwatch.core.canary import Canary
 from syncwatch.core.effects import Notice
 from syncwatch.core.health import Reason
 from syncwatch.core.hook import HookSettings
 from syncwatch.core.monitor import HealthSettings
+from syncwatch.core.service import ServiceSettings
 from syncwatch.core.session import SessionSettings
 from syncwatch.runtime.dialing import Endpoint
 from syncwatch.runtime.tls import TlsSettings
@@ -124,6 +126,18 @@ def hook_settings(hook: Hook) -> HookSettings:
         timeout_s=hook.timeout_s,
         max_attempts=hook.max_attempts,
         queue=hook.queue,
+    )
+
+
+def service_settings(service: Service) -> ServiceSettings:
+    """The machine's settings of one service."""
+    return ServiceSettings(
+        url=service.url,
+        interval_s=service.interval_s,
+        retry_interval_s=service.retry_interval_s,
+        timeout_s=service.timeout_s,
+        expect_status=service.expect_status,
+        expect_body=None if service.expect_body is None else compiled(service.expect_body),
     )
 
 

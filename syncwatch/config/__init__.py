@@ -3,7 +3,7 @@
 What belongs here: what may be written, what it means, and the sentences about what is wrong. What must not: using any of it.
 """
 
-from syncwatch.config.change import Plan, plan
+from syncwatch.config.change import Fates, Plan, plan
 from syncwatch.config.connections import (
     Audit,
     Connection,
@@ -51,6 +51,7 @@ __all__ = [
     "ConfigError",
     "ConfigFile",
     "Connection",
+    "Fates",
     "Gate",
     "Health",
     "Healthz",

@@ -18,7 +18,7 @@ from syncwatch.config.endpoints import Address
 from syncwatch.config.mistakes import Mistake, in_order
 from syncwatch.config.schema import Config
 
-CHANGEABLE = frozenset({"auto_reload", "log", "connections", "health"})
+CHANGEABLE = frozenset({"auto_reload", "log", "connections", "services", "health"})
 """Top-level keys that may change while it runs; any other needs a restart."""
 
 SETTINGS = frozenset({
@@ -34,6 +34,22 @@ who is watched: a token moves to another path more often than it becomes another
 _SHOWN = (str, Path, Address, type(None))
 
 
+class Fates(msgspec.Struct, frozen=True):
+    """Names of services, as those of connections in a Plan. Another URL is another service."""
+
+    kept: tuple[str, ...] = ()
+    configured: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+    @property
+    def changes(self) -> dict[str, tuple[str, ...]]:
+        """What is to be done, for the log."""
+        done = {f"services_{word}": getattr(self, word) for word in ("configured", "replaced", "added", "removed")}
+        return {word: names for word, names in done.items() if names}
+
+
 class Plan(msgspec.Struct, frozen=True):
     """Names of connections: the removed ones in the old order, all others in the new one. With `refusals` nothing is to be done at all."""
 
@@ -42,15 +58,16 @@ class Plan(msgspec.Struct, frozen=True):
     replaced: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    services: Fates = Fates()
     others: tuple[str, ...] = ()
-    """Top-level keys, `connections` apart, that say something else."""
+    """Top-level keys, `connections` and `services` apart, that say something else."""
     refusals: tuple[Mistake, ...] = ()
 
     @property
     def changes(self) -> dict[str, tuple[str, ...]]:
         """What is to be done, for the log; empty when the two say the same."""
         done = {"configured": self.configured, "replaced": self.replaced, "added": self.added, "removed": self.removed, "keys": self.others}
-        return {word: names for word, names in done.items() if names}
+        return {word: names for word, names in done.items() if names} | self.services.changes
 
 
 def plan(old: Config, new: Config) -> Plan:
@@ -62,7 +79,8 @@ def plan(old: Config, new: Config) -> Plan:
     return Plan(
         **{fate: tuple(name for name, its in fates.items() if its == fate) for fate in ("kept", "configured", "replaced", "added")},
         removed=tuple(name for name in before if name not in after),
-        others=tuple(key for key in changed if key != "connections"),
+        services=_services(old, new),
+        others=tuple(key for key in changed if key not in ("connections", "services")),
         refusals=tuple(in_order(_refusals(old, new, changed))),
     )
 
@@ -80,6 +98,21 @@ def _fate(old: Connection | None, new: Connection, everywhere: bool) -> str:
     if not same_stream(old, new):
         return "replaced"
     return "configured" if everywhere or old != new else "kept"
+
+
+def _services(old: Config, new: Config) -> Fates:
+    before, after = {one.name: one for one in old.services}, {one.name: one for one in new.services}
+    fates: dict[str, list[str]] = {"kept": [], "configured": [], "replaced": [], "added": []}
+    for name, service in after.items():
+        known = before.get(name)
+        if known is None:
+            fate = "added"
+        elif known.url != service.url:
+            fate = "replaced"
+        else:
+            fate = "kept" if known == service else "configured"
+        fates[fate].append(name)
+    return Fates(**{fate: tuple(names) for fate, names in fates.items()}, removed=tuple(name for name in before if name not in after))
 
 
 def _by_name(config: Config) -> dict[str, Connection]:

@@ -44,7 +44,6 @@ def _lists(config: Config) -> Refusals:
     for key, blocks in (
         ("watchers", config.watchers),
         ("mirrors", config.mirrors),
-        ("services", config.services),
     ):
         if blocks:
             yield key, f"{key} do not run {YET}"

@@ -181,9 +181,7 @@ def expression(text: str) -> str:
     """A regular expression, as Python's `re` reads it."""
     plain(text)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # doubtful syntax still compiles; a warning must not become a crash
-            re.compile(text)
+        compiled(text)
     except re.error as error:
         raise WrongValueError(
             f"{shown(text)} is not a regular expression: {error.msg} at position {error.pos}"
@@ -191,6 +189,13 @@ def expression(text: str) -> str:
     except (OverflowError, RecursionError) as error:
         raise WrongValueError(f"{shown(text)} is not a usable regular expression: too large") from error
     return text
+
+
+def compiled(expression: str) -> re.Pattern[str]:
+    """The expression, ready to be searched for. Raises: what `re.compile` raises."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # doubtful syntax still compiles; a warning must not become a crash
+        return re.compile(expression)
 
 
 def public_key(text: str) -> str:

@@ -227,8 +227,8 @@ async def eventually(condition: Callable[[], object], timeout_s: float = 5.0) ->
 
 
 @contextlib.asynccontextmanager
-async def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """A server on an ephemeral port of the loopback; what a handler raises fails the test."""
+async def serving(handler: Handler, tls: ssl.SSLContext | None = None, port: int = 0) -> AsyncIterator[int]:
+    """A server on the loopback, by default on an ephemeral port; what a handler raises fails the test."""
     errors: list[Exception] = []
     tasks: set[asyncio.Task[None]] = set()
 
@@ -248,7 +248,7 @@ async def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncI
             tasks.discard(task)
             writer.transport.abort()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=tls)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from syncwatch.config import (
     Config,
+    Fates,
     Plan,
     RelaycastConnection,
     RelayfileConnection,
@@ -121,6 +122,30 @@ def test_every_connection_has_one_fate(before: list[dict[str, Any]], after: list
     for one, other in (("kept", "kept"), ("configured", "configured"), ("replaced", "replaced"), ("added", "removed"), ("removed", "added")):
         assert set(getattr(there, one)) == set(getattr(back, other))
     assert (not there.changes) == ({c.name: c for c in old.connections} == {c.name: c for c in new.connections})
+
+
+def test_services_come_go_and_change() -> None:
+    """Another URL is another service; anything else is a setting; connections are not touched."""
+    one, two, three, four = ({"name": name, "url": f"http://h/{name}"} for name in ("one", "two", "three", "four"))
+    before = said(CAST, services=[one, two, three])
+    after = said(CAST, services=[four, three | {"url": "http://h/elsewhere"}, two | {"interval": "1m"}])
+    fates = Fates(configured=("two",), replaced=("three",), added=("four",), removed=("one",))
+    assert Plan(kept=("cast",), services=fates) == plan(before, after)
+    assert {
+        "services_configured": ("two",), "services_replaced": ("three",), "services_added": ("four",), "services_removed": ("one",),
+    } == plan(before, after).changes  # fmt: skip
+    moved = plan(before, said(CAST, services=[three, one, two]))
+    assert Plan(kept=("cast",), services=Fates(kept=("three", "one", "two"))) == moved
+    assert {} == moved.changes
+
+
+@pytest.mark.parametrize(
+    "key", [{"interval": "1s"}, {"retry_interval": "1s"}, {"timeout": "1s"}, {"expect_status": 204}, {"expect_body": "ok"}], ids=str
+)
+def test_every_key_of_a_service_is_a_setting(key: dict[str, Any]) -> None:
+    """But its name and its URL."""
+    one = {"name": "one", "url": "http://h"}
+    assert Fates(configured=("one",)) == plan(said(CAST, services=[one]), said(CAST, services=[one | key])).services
 
 
 def test_how_long_incidents_are_held_is_a_setting_of_every_session() -> None:

@@ -596,7 +596,6 @@ health:
         "syncwatch.yaml:10: connections[2].protocol: protocol tps does not run yet; protocols relaycast and relayfile do",
         "syncwatch.yaml:11: watchers: watchers do not run yet",
         "syncwatch.yaml:12: mirrors: mirrors do not run yet",
-        "syncwatch.yaml:13: services: services do not run yet",
         "syncwatch.yaml:16: health.healthz.fail_on: watchers and mirrors, whose reasons these are, do not run yet",
     ] == said_unsupported(text)
 
@@ -887,7 +886,7 @@ def test_the_reference_names_what_does_not_run_yet() -> None:
     section = re.split(r"(?m)^##", REFERENCE.partition("\n## Accepted, not running yet\n")[2])[0]
     config, _ = example()
     refused_paths = {re.sub(r".*\.(?=protocol)|\[\d+\]", "", mistake.path) for mistake in unsupported(config)}
-    assert {"protocol", "watchers", "mirrors", "services"} == refused_paths
+    assert {"protocol", "watchers", "mirrors"} == refused_paths
     assert not [
         word
         for word in (*refused_paths - {"protocol"}, "tps", "node")

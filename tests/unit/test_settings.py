@@ -11,15 +11,17 @@ import pytest
 import yaml
 
 from syncwatch import settings
-from syncwatch.config import Config, Hook, RelaycastConnection, parse
+from syncwatch.config import Config, Hook, RelaycastConnection, Service, parse
 from syncwatch.config.decode import keys_of
 from syncwatch.config.rules import Block
+from syncwatch.config.values import compiled
 from syncwatch.core.backoff import Backoff
 from syncwatch.core.effects import Notice
 from syncwatch.core.health import Reason
 from syncwatch.core.hook import HookSettings
 from syncwatch.core.monitor import HealthSettings
 from syncwatch.core.occasions import FIELDS
+from syncwatch.core.service import ServiceSettings
 from syncwatch.core.session import SessionSettings
 from syncwatch.runtime.dialing import Endpoint
 from syncwatch.runtime.tls import TlsSettings
@@ -239,6 +241,20 @@ def test_hooks() -> None:
     assert expected == settings.hook_settings(hook(**written))
     assert HookSettings("http://h/x", frozenset(FIELDS)) == settings.hook_settings(hook(name="ui", url="http://h/x"))
     assert {"name", "events", "url", "timeout", "max_attempts", "queue", "secret_file"} == set(keys_of(Hook)), "a new key must arrive somewhere"
+
+
+def test_services() -> None:
+    """Every key but the name arrives; the defaults are one."""
+    written = {"url": "http://h/x", "interval": "1m", "retry_interval": "2s", "timeout": "3s", "expect_status": 204, "expect_body": "[[a]"}
+    assert {"name", *written} == set(keys_of(Service)), "a new key must arrive somewhere"
+    made = settings.service_settings(service(name="flair", **written))
+    assert ServiceSettings("http://h/x", 60.0, 2.0, 3.0, 204, compiled("[[a]")) == made
+    assert ServiceSettings("http://h/x") == settings.service_settings(service(name="flair", url="http://h/x"))
+
+
+def service(**keys: Any) -> Service:
+    """A configured service."""
+    return parse(yaml.safe_dump({"services": [keys]}), "test", {}).services[0]
 
 
 def hook(**keys: Any) -> Hook:

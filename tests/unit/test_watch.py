@@ -99,7 +99,7 @@ def test_a_value_that_holds_itself_is_refused() -> None:
 
 def test_what_does_not_run_yet_is_refused() -> None:
     """As by the sidecar."""
-    assert ["Watch: services: services do not run in syncwatch 0.1.0 yet"] == mistakes(services=[{"name": "a", "url": "http://h"}])
+    assert ["Watch: watchers: watchers do not run in syncwatch 0.1.0 yet"] == mistakes(watchers=[{"name": "a", "path": "/p"}])
 
 
 async def test_it_is_asked_while_it_runs_and_started_once(token_file: Path) -> None:
