@@ -216,6 +216,8 @@ def _lifetime(lifetime: doc.Lifetime) -> str:
 def _service(page: _Page, v: doc.Service) -> None:
     stay = "" if v.state_since is None else f" for {span(v.state_since.age_s)}"
     words = "was not asked yet" if v.state == "unknown" else f"{v.state}{stay}"
+    if v.health == "down" and v.reasons:  # its task is stuck: what it said last is old
+        words = f"down: {v.reasons[0].reason} for {span(v.reasons[0].since.age_s)}"
     page.head(v.health, f"{v.name} {words}", f"service · {v.upstream}")
     for reason in v.reasons:
         page.fact(reason.reason, f"for {span(reason.since.age_s)}: {reason.advice}", _COLOURS.get(v.health, ""))

@@ -487,3 +487,10 @@ def test_services_in_the_document() -> None:
 def test_a_service_cannot_write_to_the_terminal() -> None:
     """What its answer had a say in is shown, not obeyed."""
     assert r"error       bye\x1b[2J" in text(snapshot(services=(service(last_failure="bye\x1b[2J"),)))
+
+
+def test_a_service_whose_task_is_stuck() -> None:
+    """What it said last is old: neither healthy nor unhealthy."""
+    stuck = held(Reason.TASK_STALLED, component=Component.SERVICE, name="flair")
+    taken = snapshot(services=(service(healthy=True, last_failure=None),), health=health(stuck, health={(Component.SERVICE, "flair"): Health.DOWN}))
+    assert "○ flair down: task_stalled for 1 min 0 s " in text(taken)
