@@ -19,6 +19,8 @@ from syncwatch import Watch
 from syncwatch.core.health import Component, Reason
 from syncwatch.core.snapshot import ServiceSnapshot
 from syncwatch.core.states import ProbeFailure
+from syncwatch.runtime import tls
+from syncwatch.runtime.tls import TlsSettings
 from tests.integration.runtime_parts import Certificates, Peer, serving
 from tests.integration.sidecar import Asked, Sidecar, command, holds, running, until
 from tests.integration.test_reload import reloaded
@@ -165,6 +167,29 @@ async def test_a_service_that_dies_and_comes_back() -> None:
         assert down.failures[ProbeFailure.REFUSED] >= 1
         async with serving(saying(OK, b"ok"), port=port):
             await holds(lambda: seen(watch)["s"].healthy)
+
+
+@on_both_loops()
+async def test_the_authorities_are_loaded_once_for_all_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They cost more memory than everything else about a service."""
+    certificates = Certificates(tmp_path)
+    made: list[TlsSettings] = []
+
+    def make(settings: TlsSettings) -> tls.ClientContext:
+        made.append(settings)
+        return make_context(settings)
+
+    make_context = tls.make_context
+    monkeypatch.setattr(tls, "make_context", make)
+    async with serving(saying(OK, b"ok"), certificates.server()) as port:
+        first, second = ({"name": name, "url": f"https://127.0.0.1:{port}/", "timeout": "5s"} for name in ("first", "second"))
+        async with watching(first | {"retry_interval": "100ms"}, second | {"interval": "10s"}) as watch:
+            await probed(watch, "first")
+            loaded = len(made)  # 2 if both asked before the first one was loaded
+            await probed(watch, "first", 3)
+            await probed(watch, "second", 2)
+            assert loaded == len(made)
+            assert [TlsSettings()] * loaded == made
 
 
 # ------------------------------------------------------------------ as a sidecar
