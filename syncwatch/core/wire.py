@@ -122,6 +122,17 @@ class Invalid(msgspec.Struct, frozen=True, gc=False):
     fatal: bool = False
 
 
+class Deposit(msgspec.Struct, frozen=True, gc=False):
+    """An event whose content is ours to keep, because the server will not send it again: it counts as received once `content` is safe under `name`.
+
+    No word of a session yet, and so not among `Said`: a codec that says it cannot be given to one that would lose it.
+    """
+
+    event: Event
+    name: str
+    content: bytes
+
+
 Said = Event | Ack | Pong | Ready | Reply | Control | Invalid
 
 

@@ -169,7 +169,7 @@ def test_every_module_opens_with_its_law() -> None:
 PUBLIC: dict[str, set[str]] = {
     "core.wire": {
         "MAX_NUMBER", "Numbering", "Settle", "FrameKind", "Traits", "Request", "Event", "Ack", "Pong", "Ready", "Reply", "Control",
-        "Invalid", "Said", "Page", "Wire", "Protocol", "FeedProtocol",
+        "Deposit", "Invalid", "Said", "Page", "Wire", "Protocol", "FeedProtocol",
     },
     "core.effects": {
         "Field", "Dial", "Send", "Close", "Poll", "Notice", "Notify", "Effect", "Effects", "Handshake", "Answer", "Refused",

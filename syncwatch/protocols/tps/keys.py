@@ -82,6 +82,14 @@ class Token(msgspec.Struct, frozen=True):
         """The branch's."""
         return fingerprint(self.signing_key)
 
+    @property
+    def url(self) -> str:
+        """Where to dial: without TLS only on this machine, as TPS does it (§4.1)."""
+        host = f"[{self.host}]" if ":" in self.host and not self.host.startswith("[") else self.host
+        if self.transport == "tcp":
+            return f"tcp://{host}:{self.port}"
+        return f"{'ws' if self.host in ('localhost', '127.0.0.1', '::1') else 'wss'}://{host}:{self.port}/tps/wire"
+
     def __str__(self) -> str:
         """The URL, as a branch prints it."""
         keys = f"pubkey={key_text(self.encryption_key)}&sigpubkey={key_text(self.signing_key)}&fp=sha256:{self.fingerprint}"

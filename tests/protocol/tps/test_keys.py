@@ -84,6 +84,23 @@ def test_tokens_go_round(host: str, port: int, keys: tuple[bytes, bytes], transp
 
 
 @pytest.mark.parametrize(
+    ("host", "transport", "url"),
+    [
+        ("127.0.0.1", "ws", "ws://127.0.0.1:6458/tps/wire"),
+        ("localhost", "ws", "ws://localhost:6458/tps/wire"),
+        ("::1", "ws", "ws://[::1]:6458/tps/wire"),
+        ("127.0.0.2", "ws", "wss://127.0.0.2:6458/tps/wire"),
+        ("branch.example", "ws", "wss://branch.example:6458/tps/wire"),
+        ("branch.example", "tcp", "tcp://branch.example:6458"),
+    ],
+)
+def test_where_to_dial(host: str, transport: str, url: str) -> None:
+    """TLS everywhere but on this machine."""
+    token = Token(host, 6458, v.BRANCH_KEY, BRANCH.signing_key, "ws" if transport == "ws" else "tcp")
+    assert url == token.url
+
+
+@pytest.mark.parametrize(
     ("change", "sentence"),
     [
         (("tps://join?", "https://join?"), "does not begin"),
