@@ -97,6 +97,18 @@ class Faults(Injector):
         """Answer pings late."""
         return self.hold(kinds.SlowPong(delay_s=delay_s, **scope))
 
+    def echoing_wrongly(self, offset: int = 1, **scope: Any) -> Held[kinds.WrongEcho]:
+        """Echo heartbeats with other numbers."""
+        return self.hold(kinds.WrongEcho(offset=offset, **scope))
+
+    def knowing_another_host(self, **scope: Any) -> Held[kinds.WrongKey]:
+        """Close on every host's handshake."""
+        return self.hold(kinds.WrongKey(**scope))
+
+    def skipping_nonce(self, **scope: Any) -> Held[kinds.SkipNonce]:
+        """Leave out a nonce."""
+        return self.hold(kinds.SkipNonce(**scope))
+
     def cutting_replay(
         self,
         after: int,

@@ -4,7 +4,7 @@ Each fault is a typed record, so that HTTP requests, YAML scripts and Python cal
 fault does is elsewhere: connections, replays and the HTTP interface ask the injector whether one holds.
 
 Common fields: `agent` limits a fault to one stream by its label in the ledger (an agent's name; an observer token's; for
-Relayfile the workspace), `protocol` to one protocol; None means all. `times` ends a fault after it has fired that often,
+Relayfile the workspace; for TPS the branch), `protocol` to one protocol; None means all. `times` ends a fault after it has fired that often,
 None means never. Durations are seconds (`_s`).
 """
 
@@ -19,7 +19,7 @@ Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 Status = Annotated[int, Meta(ge=400, le=599)]
 Times = Annotated[int, Meta(ge=1)] | None
 Number = Annotated[int, Meta(ge=1)]
-ProtocolName = Literal["relaycast", "relayfile"]
+ProtocolName = Literal["relaycast", "relayfile", "tps"]
 Route = Literal["feed", "file", "bulk", "sync", "ops", "ingest", "admin", "health", "api"]
 """Kinds of HTTP requests: `feed` is Relayfile's `fs/events` and an observer's backfill, `api` is what has no name of its own."""
 
@@ -152,6 +152,22 @@ class SlowPong(FaultSpec, tag="slow_pong", frozen=True, kw_only=True):
     """Answer application pings late."""
 
     delay_s: Seconds
+
+
+class WrongEcho(FaultSpec, tag="wrong_echo", frozen=True, kw_only=True):
+    """A branch answers a heartbeat with another number, `offset` away."""
+
+    offset: Annotated[int, Meta(ge=-1000, le=1000)] = 1
+
+
+class WrongKey(FaultSpec, tag="wrong_key", frozen=True, kw_only=True):
+    """A branch knows another host: it closes with 1008 after the first handshake message."""
+
+
+class SkipNonce(FaultSpec, tag="skip_nonce", frozen=True, kw_only=True):
+    """A branch leaves out a nonce before its next frame, which nobody can open then."""
+
+    times: Times = 1
 
 
 # Replays
@@ -297,6 +313,9 @@ AnyFault = (
     | Stall
     | NoPong
     | SlowPong
+    | WrongEcho
+    | WrongKey
+    | SkipNonce
     | CutReplay
     | NoAck
     | EarlyAck

@@ -91,6 +91,15 @@ class Answered(Fact, tag="answered", frozen=True, gc=False):
     correlation_id: str
 
 
+class Greeted(Fact, tag="greeted", frozen=True, gc=False):
+    """A host's first handshake message was read, or could not be (then `key` is empty). `name` is the branch that it asked for."""
+
+    connection: int
+    name: str
+    key: str
+    accepted: bool
+
+
 class LogRestarted(Fact, tag="log_restarted", frozen=True, gc=False):
     """Relayfile was restarted. In memory: the log is gone and numbers begin at 1 in a new epoch; durable: both go on."""
 

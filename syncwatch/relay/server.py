@@ -11,6 +11,7 @@ Calls in process do what the HTTP interface does, without HTTP. The relay prints
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -39,6 +40,8 @@ from syncwatch.relay.relayfile.service import Files
 from syncwatch.relay.script import Script
 from syncwatch.relay.state import Hub
 from syncwatch.relay.store import DatabaseError, Store
+from syncwatch.relay.tps import door as branch_door
+from syncwatch.relay.tps.branch import Branch
 
 Generation = Literal["ring", "observer"]
 """Which Relaycast server it is: `ring` lets agents in at `/v1/ws`, `observer` observers alone (wire: relaycast §0)."""
@@ -63,6 +66,7 @@ class Relay(InProcess):
         control_api: bool,
         seed: int,
         generation: Generation,
+        branch_seed: bytes | None,
     ) -> None:
         self.clock = ServerClock(clock)
         self.ledger = Ledger(clock, ledger_cap)
@@ -81,6 +85,8 @@ class Relay(InProcess):
         """Whether workspace keys may open a socket."""
         self.files = Files(self.ledger, self.clock, self.faults, Kept(self.store) if self.store.durable else None)
         """The Relayfile side."""
+        self.branch = Branch(branch_seed or os.urandom(32), self.ledger, self.clock, self.faults)
+        """The TPS side: one branch."""
         self.connections: dict[int, Outbound] = {}
         self.in_flight: set[tuple[str, str]] = set()
         """Idempotency keys whose first request is not answered yet."""
@@ -136,6 +142,11 @@ class Relay(InProcess):
         asked = [("token", token), ("cursor", cursor), ("from", "now" if from_now else "")]
         told = urlencode([*((name, text) for name, text in asked if text), *(("path", path) for path in paths)])
         return f"{self.url.replace('http', 'ws', 1)}/v1/workspaces/{quote(workspace)}/fs/ws?{told}"
+
+    @property
+    def branch_url(self) -> str:
+        """Where a TPS host connects."""
+        return f"{self.url.replace('http', 'ws', 1)}{branch_door.PATH}"
 
     def summary(self) -> dict[str, Any]:
         """Totals per agent and per Relayfile workspace, to be shown beside what a client counted."""
@@ -315,6 +326,8 @@ class Relay(InProcess):
             return doors.cut_off(request)  # a kept-alive connection does not outlive its server
         if files_api.owns(request.path):
             return await files_api.answer(self, request)
+        if request.path == branch_door.PATH:
+            return await branch_door.answer(self, request)
         if "upgrade" in request.headers and request.path != "/v1/ws":
             return ws.refuse(self, 426, "any other path")
         try:
@@ -350,11 +363,12 @@ async def serve(
     control_api: bool = True,
     seed: int = 0,
     generation: Generation = "ring",
+    branch_seed: bytes | None = None,
 ) -> Relay:
     """Start a relay; the caller stops it with `await relay.stop()`.
 
     `clock` gives true wall seconds; `database` is a path (then Relayfile is durable too) or `:memory:`; `ledger_cap` is how many facts are kept; `seed`
-    is for faults that draw.
+    is for faults that draw; `branch_seed` makes the keys of the TPS branch (None: new ones).
 
     Raises:
         OSError: the address cannot be had.
@@ -368,6 +382,7 @@ async def serve(
         control_api=control_api,
         seed=seed,
         generation=generation,
+        branch_seed=branch_seed,
     )
     await relay.open(host, port)
     return relay
