@@ -28,12 +28,7 @@ class FrameWriter:
         if self._transport.is_closing():
             return False
         size = len(payload)
-        if size < 126:
-            head = bytes((0x80 | opcode, size))
-        elif size < 65_536:
-            head = struct.pack("!BBH", 0x80 | opcode, 126, size)
-        else:
-            head = struct.pack("!BBQ", 0x80 | opcode, 127, size)
+        head = self._head(opcode, size)
         self._written += len(head) + size
         if self._cork is None:
             self._transport.write(head + payload)
@@ -65,6 +60,13 @@ class FrameWriter:
         """Data frames that have left the buffer completely."""
         self._forget()
         return self.frames - len(self._marks)
+
+    def _head(self, opcode: int, size: int) -> bytes:
+        if size < 126:
+            return bytes((0x80 | opcode, size))
+        if size < 65_536:
+            return struct.pack("!BBH", 0x80 | opcode, 126, size)
+        return struct.pack("!BBQ", 0x80 | opcode, 127, size)
 
     def _forget(self) -> None:
         out = self._written - self.buffered() - sum(map(len, self._cork or ()))

@@ -38,6 +38,8 @@ class Outbound(ABC):
 
     protocol: ClassVar[kinds.ProtocolName] = "relaycast"
     """What it speaks: faults may be about one protocol only."""
+    writer: ClassVar[type[FrameWriter]] = FrameWriter
+    """How its frames become bytes."""
 
     def __init__(self, ident: int, transport: asyncio.Transport, label: str, ledger: Ledger, faults: Injector) -> None:
         self.id = ident
@@ -50,7 +52,7 @@ class Outbound(ABC):
         self.readable.set()
         self._ledger = ledger
         self._transport = transport
-        self._writer = FrameWriter(transport)
+        self._writer = self.writer(transport)
         self._loop = asyncio.get_running_loop()
         self._silent = faults.take(kinds.AcceptOnly, label, self.protocol) is not None
         self._queue: deque[tuple[float, Callable[[], None]]] = deque()

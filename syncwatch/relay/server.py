@@ -42,6 +42,7 @@ from syncwatch.relay.state import Hub
 from syncwatch.relay.store import DatabaseError, Store
 from syncwatch.relay.tps import door as branch_door
 from syncwatch.relay.tps.branch import Branch
+from syncwatch.relay.tps.tcp import TcpDoor
 
 Generation = Literal["ring", "observer"]
 """Which Relaycast server it is: `ring` lets agents in at `/v1/ws`, `observer` observers alone (wire: relaycast §0)."""
@@ -105,6 +106,7 @@ class Relay(InProcess):
             control.add_routes(app, self)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         self._listener = Listener()
+        self._branch_listener: Listener | None = None
         self.faults.on_begin = lambda fault: effects.begun(self, fault)
         self.faults.on_change = lambda: effects.changed(self)
 
@@ -220,8 +222,9 @@ class Relay(InProcess):
         for connection in self.connections_of(None):
             connection.drop()
         if down_s > 0 and self.listening:
-            self._listener.close()
-            self._spawn(self._listener.come_back(down_s), self._tasks)
+            for listener in self._listeners():
+                listener.close()
+                self._spawn(listener.come_back(down_s), self._tasks)
 
     @property
     def listening(self) -> bool:
@@ -268,6 +271,17 @@ class Relay(InProcess):
             raise
         self._sweep()
 
+    async def open_branch_tcp(self, port: int = 0) -> int:
+        """Let TPS hosts in over TCP as well; the port is returned.
+
+        Raises:
+            OSError: the address cannot be had.
+        """
+        listener = Listener()
+        await listener.open(lambda: TcpDoor(self), self._listener.host, port)
+        self._branch_listener = listener
+        return listener.port
+
     async def stop(self) -> None:
         """Stop everything; returns when nothing is left running. A second call does nothing."""
         if self.stopping:
@@ -275,7 +289,8 @@ class Relay(InProcess):
         self.stopping = True
         if self._sweeping is not None:
             self._sweeping.cancel()
-        self._listener.close()
+        for listener in self._listeners():
+            listener.close()
         for task in (*self._tasks, *self._scripts):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._scripts, return_exceptions=True)
@@ -301,6 +316,9 @@ class Relay(InProcess):
     def disconnect(self, connection: Outbound) -> None:
         """Forget a socket that is gone."""
         self.connections.pop(connection.id, None)
+
+    def _listeners(self) -> list[Listener]:
+        return [self._listener] if self._branch_listener is None else [self._listener, self._branch_listener]
 
     def _sweep(self) -> None:
         self.hub.sweep()

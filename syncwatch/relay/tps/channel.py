@@ -31,6 +31,11 @@ class Channel(Outbound):
 
     # In
 
+    @property
+    def greeting(self) -> bool:
+        """Whether the first message is still awaited."""
+        return self._handshake is not None
+
     def begin(self) -> None:
         """Wait for the first message, but not for long."""
         self.later(self._branch.handshake_s, self._late)
