@@ -204,11 +204,12 @@ def check_config(file: str) -> None:
 @click.option("--observer", "observers", multiple=True, help="Be a server of the observers' generation, create this observer in the workspace `demo` and print its token.")
 @click.option("--relayfile", "files", multiple=True, help="Print a token for this Relayfile workspace.")
 @click.option("--relayfile-token-file", "token_file", type=click.Path(dir_okay=False), help="Accept the text of this file as a token of the (one) Relayfile workspace: it outlives a restart.")
+@click.option("--branch", is_flag=True, help="Print the token by which a host joins the TPS branch.")
 @click.option("--script", type=click.Path(exists=True, dir_okay=False), help="Faults to play, a YAML file.")
 def relay(
-    listen: str, database: str, agents: tuple[str, ...], observers: tuple[str, ...], files: tuple[str, ...], token_file: str | None, script: str | None
+    listen: str, database: str, agents: tuple[str, ...], observers: tuple[str, ...], files: tuple[str, ...], token_file: str | None, branch: bool, script: str | None
 ) -> None:
-    """The embedded relay alone: a faithful Relaycast and Relayfile server with a ledger of facts and fault injection."""
+    """The embedded relay alone: a faithful Relaycast and Relayfile server and TPS branch with a ledger of facts and fault injection."""
     import sqlite3
 
     from syncwatch.app import AddressInUse
@@ -233,6 +234,8 @@ def relay(
                     click.echo(f"observer {name}: {server.observer(workspace, name)}")
             for name in dict.fromkeys(files):
                 click.echo(f"relayfile {name}: {server.files.token(name)}")
+            if branch:
+                click.echo(f"branch {server.branch.name}: {server.branch.token(address.host, server.port)}")
             if fixed:
                 server.files.accept(fixed, files[0])
             if faults is not None:

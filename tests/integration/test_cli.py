@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 import yaml
 
+from syncwatch.protocols.tps.keys import token_from_text
 from syncwatch.version import __version__
 from tests.integration.sidecar import (
     PROGRAM,
@@ -372,13 +373,14 @@ async def test_a_relay_that_cannot_start(tmp_path: Path) -> None:
 
 
 async def test_the_relay_gives_what_each_protocol_needs(tmp_path: Path) -> None:
-    """Observers (and then no agent is let in at the socket), Relayfile workspaces, and a fixed token out of a file."""
+    """Observers (and then no agent is let in at the socket), Relayfile workspaces, a fixed token out of a file, a branch to join."""
     (tmp_path / "token").write_text("sesame\n")
-    arguments = ("--observer", "watch", "--relayfile", "docs", "--relayfile-token-file", tmp_path / "token")
-    async with relay_process(*arguments, lines=4) as (_, lines), aiohttp.ClientSession() as http:
+    arguments = ("--observer", "watch", "--relayfile", "docs", "--relayfile-token-file", tmp_path / "token", "--branch")
+    async with relay_process(*arguments, lines=5) as (_, lines), aiohttp.ClientSession() as http:
         url = lines[0].split()[3].rstrip(";")
-        tokens = dict(line.split(": ") for line in lines[1:])
-        assert ["workspace demo", "observer watch", "relayfile docs"] == list(tokens)
+        tokens = dict(line.split(": ", 1) for line in lines[1:])
+        assert ["workspace demo", "observer watch", "relayfile docs", "branch b1"] == list(tokens)
+        assert url == token_from_text(tokens["branch b1"]).url.replace("ws://", "http://").removesuffix("/tps/wire")
         async with http.ws_connect(f"{url}/v1/ws?token={tokens['observer watch']}"):
             pass
         for token in (tokens["relayfile docs"], "sesame"):
