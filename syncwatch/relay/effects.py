@@ -32,6 +32,10 @@ def begun(relay: Relay, fault: Active[Any]) -> None:
         payload = bytes.fromhex(spec.hex) if spec.hex is not None else (spec.text or "").encode()
         for connection in relay.connections_of(spec.agent, spec.protocol):
             connection.inject(payload, TEXT if spec.opcode == "text" else BINARY)
+    elif isinstance(spec, kinds.Mail):
+        relay.branch.mail(spec.content, spec.to)
+    elif isinstance(spec, kinds.Ask):
+        relay.branch.ask(spec.path, spec.service)
     elif isinstance(spec, kinds.Oversize):
         for agent in relay.hub.agents():
             if fault.concerns(agent.label):

@@ -231,6 +231,20 @@ class Oversize(FaultSpec, tag="oversize", frozen=True, kw_only=True):
     size_bytes: Annotated[int, Meta(ge=100, le=256 * 1024 * 1024)] = 20 * 1024 * 1024
 
 
+class Mail(FaultSpec, tag="mail", frozen=True, kw_only=True):
+    """The TPS branch has mail for its host: at once where a channel is active, else with the next heartbeat. No fault, but a script can tell it."""
+
+    content: Annotated[str, Meta(max_length=16_000)] = "hello"
+    to: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z")] = "host"
+
+
+class Ask(FaultSpec, tag="ask", frozen=True, kw_only=True):
+    """The TPS branch wants something of a service of its host's, if a channel is active. No fault, but a script can tell it."""
+
+    path: Annotated[str, Meta(min_length=1, max_length=1000)] = "/"
+    service: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z")] = "flair"
+
+
 # The server as a whole
 
 
@@ -325,6 +339,8 @@ AnyFault = (
     | DatabaseFailing
     | Inject
     | Oversize
+    | Mail
+    | Ask
     | Restart
     | ClockOffset
     | RateLimit
@@ -344,4 +360,4 @@ def is_momentary(fault: FaultSpec) -> bool:
     """Whether a fault happens at once and is over: it has no `for_s`."""
     if isinstance(fault, Drop | Reset | Close):
         return fault.seq is None and fault.frames is None
-    return isinstance(fault, Inject | Oversize | Restart)
+    return isinstance(fault, Inject | Oversize | Mail | Ask | Restart)

@@ -162,6 +162,18 @@ async def test_requests(w: World) -> None:
         await eventually(lambda: [answer] == w.relay.branch.responses)
 
 
+async def test_mail_and_requests_by_a_script(w: World) -> None:
+    """Over HTTP too, and refused where no mail could be sent."""
+    async with w.connected() as host:
+        for step, kind in (({"fault": "mail", "content": "hi"}, MAIL), ({"fault": "ask", "path": "/x"}, REQUEST)):
+            async with w.session.post(f"{w.relay.url}/_relay/faults", json=step) as response:
+                assert response.status < 300
+            assert kind == (await host.take())[0]
+        async with w.session.post(f"{w.relay.url}/_relay/faults", json={"fault": "mail", "to": "a b"}) as response:
+            assert 400 == response.status
+    assert ["host"] == [fact.path for fact in w.relay.ledger.of(Published)]
+
+
 async def test_another_host_is_closed_before_the_answer(w: World) -> None:
     """1008 for a key that is not pinned; 1011 for a message that cannot be read."""
     for message, end in (
