@@ -13,6 +13,7 @@ import random
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -21,10 +22,8 @@ from syncwatch.config import Address, Config, ConfigFile, Fates, Plan, SecretErr
 from syncwatch.config import Hook as HookBlock
 from syncwatch.config import Service as ServiceBlock
 from syncwatch.core.effects import Notice, Notify
-from syncwatch.core.hook import Hook
 from syncwatch.core.monitor import Monitor
 from syncwatch.core.resume import ResumePoint, pressing, totals_only
-from syncwatch.core.service import Service
 from syncwatch.core.session import Session
 from syncwatch.core.snapshot import Moment, SidecarSnapshot, Snapshot
 from syncwatch.exposition import web
@@ -37,13 +36,15 @@ from syncwatch.runtime.callbacks import Callbacks
 from syncwatch.runtime.clock import SYSTEM, Clock
 from syncwatch.runtime.connection import Connection
 from syncwatch.runtime.driver import Driver
-from syncwatch.runtime.gatefile import GateFile
-from syncwatch.runtime.hooks import HookCaller
 from syncwatch.runtime.http import HttpClient, Poller
 from syncwatch.runtime.statefile import StateFile
 from syncwatch.runtime.supervisor import Supervisor
 from syncwatch.runtime.tokens import TokenFiles
 from syncwatch.version import REVISION, __version__
+
+if TYPE_CHECKING:
+    from syncwatch.core.service import Service
+    from syncwatch.runtime.gatefile import GateFile
 
 SAVE_TIMEOUT_S = 0.7
 """The last write of the state file gets this long: SIGTERM to exit is two seconds for everything."""
@@ -138,6 +139,9 @@ class Hooked:
     """One webhook with everything that serves it."""
 
     def __init__(self, app: Machinery, block: HookBlock) -> None:
+        from syncwatch.core.hook import Hook  # what nobody configured stays out of memory
+        from syncwatch.runtime.hooks import HookCaller
+
         self.hook = Hook(block.name, settings.hook_settings(block), app.entropy)
         self.driver = Driver(f"hook/{block.name}", self.hook, app.clock)
         self.caller = HookCaller(self.driver, self.hook, app.client, block.secret_file)
@@ -153,6 +157,8 @@ class Asked:
     """One service with everything that serves it."""
 
     def __init__(self, app: Machinery, block: ServiceBlock) -> None:
+        from syncwatch.core.service import Service
+
         self.service = Service(block.name, settings.service_settings(block), app.entropy, settings.upstream(block.url))
         self.driver = Driver(f"service/{block.name}", self.service, app.clock)
         self.poller = Poller(self.driver, self.service, TokenFiles({}), app.client)
@@ -203,7 +209,11 @@ class Machinery:
         self._health_due = False
         self._leaving: set[asyncio.Task[None]] = set()
         self.reload = None if file is None else Reload(file, lambda: self.config, self.apply, clock)
-        self._gate_file = None if config.gate_file is None else GateFile(config.gate_file)
+        self._gate_file: GateFile | None = None
+        if config.gate_file is not None:
+            from syncwatch.runtime.gatefile import GateFile
+
+            self._gate_file = GateFile(config.gate_file)
 
     # ------------------------------------------------------------------ life
 

@@ -13,14 +13,14 @@ from syncwatch.core.backoff import Backoff
 from syncwatch.core.canary import Canary
 from syncwatch.core.effects import Notice
 from syncwatch.core.health import Reason
-from syncwatch.core.hook import HookSettings
 from syncwatch.core.monitor import HealthSettings
-from syncwatch.core.service import ServiceSettings
 from syncwatch.core.session import SessionSettings
 from syncwatch.runtime.dialing import Endpoint
 from syncwatch.runtime.tls import TlsSettings
 
 if TYPE_CHECKING:
+    from syncwatch.core.hook import HookSettings
+    from syncwatch.core.service import ServiceSettings
     from syncwatch.protocols.relaycast import Relaycast
     from syncwatch.protocols.relayfile import Relayfile
 
@@ -120,6 +120,8 @@ def endpoint(connection: Runnable) -> Endpoint:
 
 def hook_settings(hook: Hook) -> HookSettings:
     """The machine's settings of one webhook."""
+    from syncwatch.core.hook import HookSettings
+
     return HookSettings(
         url=hook.url,
         events=frozenset(Notice(event) for event in hook.events),
@@ -131,6 +133,8 @@ def hook_settings(hook: Hook) -> HookSettings:
 
 def service_settings(service: Service) -> ServiceSettings:
     """The machine's settings of one service."""
+    from syncwatch.core.service import ServiceSettings
+
     return ServiceSettings(
         url=service.url,
         interval_s=service.interval_s,
