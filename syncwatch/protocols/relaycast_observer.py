@@ -11,13 +11,12 @@ from typing import Any
 
 import msgspec
 
-from syncwatch.core.wire import MAX_NUMBER, Event, Invalid, Numbering, Page, Pong, Ready, Request, Said, Settle, Traits
+from syncwatch.core.wire import MAX_NUMBER, Event, Invalid, Numbering, Page, Pong, Request, Said, Settle, Traits
 from syncwatch.protocols.iso import iso_time_s
+from syncwatch.protocols.push import INVALID, PushWire
 from syncwatch.protocols.relaycast import Relaycast, content_key, snowflake_time_s
 
 PAGE_ROWS = 500  # the most that the server gives at once
-
-_PING = '{"type":"ping"}'
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -50,7 +49,6 @@ class _Envelope(msgspec.Struct, gc=False):
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-_decode_frame = msgspec.json.Decoder(_Frame).decode
 _decode_page = msgspec.json.Decoder(_Page).decode
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decode_any = msgspec.json.Decoder().decode
@@ -62,33 +60,15 @@ def _number(value: Any) -> int | None:
     return value if type(value) is int and 0 < value <= MAX_NUMBER else None
 
 
-class ObserverWire:
+class ObserverWire(PushWire[_Frame]):
     """One attempt: the server pushes and answers pings, nothing else."""
 
     __slots__ = ()
 
-    def opened(self) -> Sequence[Said]:
-        """Nothing to say and nothing to wait for."""
-        return (Ready(),)
+    decode = msgspec.json.Decoder(_Frame).decode
 
-    def ping(self, token: int) -> str:
-        """The application's ping; it carries nothing, so pongs answer in order."""
-        return _PING
-
-    def resync(self, after: int, since_s: float | None) -> str:
-        """Never asked: the log is read over HTTP. Raises: NotImplementedError."""
-        raise NotImplementedError
-
-    def feed(self, data: bytes, binary: bool = False) -> Sequence[Said]:
-        """One message in, words out. Never raises. An event whose write to the log failed has no number; it is identified by its own id, or its content."""
-        if binary:
-            return (Invalid("binary frame"),)
-        try:
-            if not data.isascii():
-                data.decode()
-            frame = _decode_frame(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return (Invalid("no event"),)
+    def says(self, frame: _Frame, data: bytes) -> Sequence[Said]:
+        """An event whose write to the log failed has no number; it is identified by its own id, or its content."""
         if frame.type == "pong":
             return (Pong(),)
         time_s = snowflake_time_s(frame.message.id) if frame.message is not None else None
@@ -103,7 +83,7 @@ class ObserverWire:
         try:
             key = content_key(_decode_any(data))
         except (msgspec.MsgspecError, RecursionError, TypeError, ValueError):
-            return (Invalid("no event"),)
+            return INVALID
         return (Event(key, False, None, time_s, bad_number=bad),)
 
 

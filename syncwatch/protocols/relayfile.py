@@ -19,17 +19,16 @@ from syncwatch.core.wire import (
     Numbering,
     Page,
     Pong,
-    Ready,
     Request,
     Said,
     Settle,
     Traits,
 )
 from syncwatch.protocols.iso import iso_time_s
+from syncwatch.protocols.push import PushWire
 
 PAGE_ROWS = 1000  # the most that the server gives at once
 
-_PING = '{"type":"ping"}'
 _ID = "evt_"
 
 
@@ -59,7 +58,6 @@ class _Page(msgspec.Struct, gc=False):
     nextCursor: str | None = None  # noqa: N815
 
 
-_decode_frame = msgspec.json.Decoder(_Frame).decode
 _decode_page = msgspec.json.Decoder(_Page).decode
 
 
@@ -86,33 +84,15 @@ def _path(frame: _Frame) -> str:
     return frame.path or (frame.resource.path if frame.resource is not None else "")
 
 
-class RelayfileWire:
+class RelayfileWire(PushWire[_Frame]):
     """One attempt. There is no greeting and no end-of-catch-up marker; catch-up comes before anything we say is read."""
 
     __slots__ = ()
 
-    def opened(self) -> Sequence[Said]:
-        """Nothing to say and nothing to wait for."""
-        return (Ready(),)
+    decode = msgspec.json.Decoder(_Frame).decode
 
-    def ping(self, token: int) -> str:
-        """The application's ping; it carries nothing, so pongs answer in order."""
-        return _PING
-
-    def resync(self, after: int, since_s: float | None) -> str:
-        """Never asked: the socket resumes at the dial. Raises: NotImplementedError."""
-        raise NotImplementedError
-
-    def feed(self, data: bytes, binary: bool = False) -> Sequence[Said]:
-        """One message in, words out. Never raises."""
-        if binary:
-            return (Invalid("binary frame"),)
-        try:
-            if not data.isascii():
-                data.decode()  # skipped fields are not looked at: an invalid one must not pass for an event
-            frame = _decode_frame(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return (Invalid("no event"),)
+    def says(self, frame: _Frame, data: bytes) -> Sequence[Said]:
+        """A pong, or an event."""
         if frame.type == "pong":
             return (Pong(None, iso_time_s(frame.timestamp) if frame.timestamp else None),)
         return (_event(frame),)
