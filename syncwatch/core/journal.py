@@ -12,7 +12,7 @@ The rules, in the words of the oracle:
   number or one that was not asked for; else the server's log is another: a new epoch, and it is read from its beginning. Where there is no floor yet it must find
   the last event behind the first position that was delivered before it asked. Each further page starts one row before the end of the last one, and must begin
   with it. A connection that is of the old log, or may be because it has brought something, is left; one that has brought nothing yet is taken to be of the new.
-- A row that the socket had not brought is *found*. If the socket brings it within the grace it is `late`. If not: one that was promised is missed, and recovered
+- A row that the socket had not brought is *found*. If the socket brings it within the grace it is `late`, unless that is in a catch-up. If it does not: one that was promised is missed, and recovered
   in the same step (origin `audit`); one that nobody promised is delivery: `poll` without a socket, else `store`.
 - Promised is what a socket that was dialled with a position has to bring behind it; what any socket has to bring once a reading came to its end on it (that of the
   first position is one); and what is not above the highest number that was delivered when the last reading, or the last connection that promised anything, ended.
@@ -226,9 +226,10 @@ class Journal(Ledger):
         found = self._found.get(number)
         if found is not None and found.event.key == event.key:
             del self._found[number]
-            self.audit_events[AuditVerdict.LATE] += 1
+            self.audit_events[AuditVerdict.LATE] += self.window is None  # a catch-up is under way: whether it or the feed is faster means nothing
             self._keep()
-            self.urgent = True
+            if not self._found:
+                self.urgent = True
         elif number > self._head or not self.proven:
             self._here[number] = event
             self._cap()

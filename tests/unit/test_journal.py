@@ -364,3 +364,19 @@ def test_a_replaced_log_is_told_by_what_only_rows_carry() -> None:
     old, new = (Event("7:message", True, 7, lane="log", lane_number=at) for at in (1000, 2000))
     bare = Event("7:message", True, 7)
     assert (True, False, True) == (module.alike(old, old), module.alike(old, new), module.alike(old, bare))
+
+
+def test_a_catch_up_is_not_late_because_the_feed_is_faster() -> None:
+    """On every healthy reconnect one of them is; only what comes after the catch-up and within the grace was late."""
+    ledger = journal()
+    bring(ledger, 4, 5)
+    ledger.closed(11.0)
+    ledger.dialled()
+    ledger.opened(2)
+    bring(ledger, 5, at=12.0)
+    read(ledger, 3, 4, 5, 6, 7, at=13.0)
+    bring(ledger, 6, at=13.1)
+    assert {} == found(ledger)
+    ledger.pong()
+    bring(ledger, 7, at=13.2)
+    assert {"late": 1} == found(ledger)

@@ -429,7 +429,7 @@ class Judge:
         if self.proven:
             self._deliver(row)
         if self.waiting.pop(row.identity, None) is not None:
-            self.counters.found_late += 1
+            self.counters.found_late += not self.in_catch_up
             self._settled_here()
         elif self.proven and row.number <= self.head:
             self.counters.found_invented += row.number > self.base
