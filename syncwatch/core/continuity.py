@@ -20,6 +20,7 @@ from syncwatch.core.window import BELOW, FIRST, MAX_FRAMES, NEW, SHIFT, Window
 from syncwatch.core.wire import MAX_NUMBER, Ack, Event
 
 MAX_RANGES = 1024
+NEW_FIRST = NEW | FIRST
 NEIGHBOURS_S = 1.0  # stamps of neighbours may be apart by the time between an id and its push
 SINCE_BIAS_S = 2.0  # one second defeats whole-second rows with a strict comparison, one more covers insert-after-id
 
@@ -47,6 +48,7 @@ class Continuity(Ledger):
         self.max_jump = max_jump
         self._page_limit = page_limit
         self.numbers = Numbers()
+        self._table = self.numbers.table
         # epoch and position
         self.top = 0  # the highest number known to exist: seen, or said by an acknowledgement
         self.seen_top = 0  # the highest number seen
@@ -212,14 +214,16 @@ class Continuity(Ledger):
             window.last_frame_s = now  # it prolongs the wait for the acknowledgement
         if number is not None and number - 1 == self.cursor and number > self.top and self.proven:
             self.cursor = self.top = self.seen_top = number  # the common case: next in line, nothing known at or above it
-            self.numbers.put(number, event, self.attempt)
+            of, events, attempts = self._table  # `numbers.put`, without the call: each event comes here
+            index = number & NUMBERS - 1
+            of[index], events[index], attempts[index] = number, event, self.attempt
             first = self.identities.first(event)
             if not first:
                 self.duplicates += 1
             if window is not None:
                 frames = window.frames
                 if first:
-                    frames.append(number << SHIFT | FIRST | NEW)
+                    frames.append(number << SHIFT | NEW_FIRST)
                 else:
                     frames.append(number << SHIFT | NEW)
                     window.repeats += 1

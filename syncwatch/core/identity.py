@@ -106,6 +106,11 @@ class Numbers:
         self._events: list[Event | Remembered | None] = [None] * NUMBERS
         self._attempts: list[int] = [0] * NUMBERS
 
+    @property
+    def table(self) -> tuple[list[int], list[Event | Remembered | None], list[int]]:
+        """Numbers, events and attempts, each at the place `number & NUMBERS - 1`; for whoever writes too often for a call."""
+        return self._numbers, self._events, self._attempts
+
     def put(self, number: int, event: Event | Remembered, attempt: int) -> None:
         """Remember; whatever stood in the same place is forgotten."""
         index = number & _MASK
