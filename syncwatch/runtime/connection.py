@@ -15,12 +15,13 @@ import structlog
 from aiohttp import WSMsgType
 
 from syncwatch.core.effects import Close, Dial, Effects, Handshake, Send
+from syncwatch.core.secret import Secret
 from syncwatch.core.states import AttemptFailure, Disconnect
 from syncwatch.runtime.dialing import DIRECT, Endpoint, dial
 from syncwatch.runtime.driver import Driver
 from syncwatch.runtime.failures import ABNORMAL, FOREIGN, Ending, Failed, Unusable, attempt_failure, peer_close, scrub
 from syncwatch.runtime.lane import Item
-from syncwatch.runtime.stream import CLOSE_GRACE_S, SEND_TIMEOUT_S, Stream
+from syncwatch.runtime.stream import CLOSE_GRACE_S, SEND_TIMEOUT_S, Stream, WebSocketStream
 from syncwatch.runtime.threads import in_thread
 from syncwatch.runtime.tls import TlsContexts
 from syncwatch.runtime.tokens import TokenFiles, TokenWatch
@@ -145,21 +146,31 @@ class Connection:
         clock, secret = self._driver.clock, None
         try:
             secret = await in_thread(lambda: self.tokens.for_request(effect.request), "token")
-            opened = await dial(effect.request, secret, self._endpoint, self._contexts, effect.timeout_s, clock)
+            stream, handshake = await self._open(effect, secret)
         except (Unusable, *FOREIGN) as error:
             failed = attempt_failure(error, clock.wall())
             detail = scrub(failed.detail, secret.reveal() if secret else None)
             self._failed(attempt, Failed(failed.reason, detail, failed.retry_after_s))
             return
-        attempt.stream = stream = Stream(opened, self._send_timeout_s)
+        attempt.stream = stream
         try:
             if attempt is self._present:
-                self._driver.call(self._session.opened, attempt.number, opened.handshake)
+                self._driver.call(self._session.opened, attempt.number, handshake)
             ending = await stream.read(partial(self._deliver, attempt, stream))
             detail = scrub(ending.detail, secret.reveal() if secret else None)
             self._ended(attempt, Ending(ending.reason, ending.code, detail, ending.oversized))
         finally:
             await stream.discard()
+
+    async def _open(self, effect: Dial, secret: Secret | None) -> tuple[Stream, Handshake]:
+        """A socket of the kind that the URL asks for. Raises: as the dials do; nothing stays open then."""
+        if effect.request.url.startswith("tcp:"):
+            from syncwatch.runtime.tcp import TcpStream, dial_tcp  # few have one
+
+            pipe = await dial_tcp(effect.request, effect.timeout_s, self._driver.clock)
+            return TcpStream(pipe, self._endpoint.max_frame_bytes, self._send_timeout_s), pipe.handshake
+        opened = await dial(effect.request, secret, self._endpoint, self._contexts, effect.timeout_s, self._driver.clock)
+        return WebSocketStream(opened, self._send_timeout_s), opened.handshake
 
     def _deliver(self, attempt: _Attempt, stream: Stream, batch: list[Item]) -> Ending | None:
         """One wake-up's messages into the session; returns the ending that the peer declared, if it did."""

@@ -241,6 +241,8 @@ def _plain_failure(error: BaseException) -> Failed:
         return Failed(AttemptFailure.TLS, f"TLS failed: {printable(str(words)).lower().replace('_', ' ')}")
     if isinstance(error, asyncio.TimeoutError):
         return Failed(AttemptFailure.TIMEOUT, "timed out")
+    if isinstance(error, socket.gaierror):
+        return Failed(AttemptFailure.DNS, f"the name of the server cannot be resolved: {printable(error.strerror or 'no address')}")
     if isinstance(error, aiohttp.ServerDisconnectedError | AssertionError | EofStream):
         return Failed(AttemptFailure.PROTOCOL, "the connection ended before the answer")
     if isinstance(error, OSError):

@@ -1,4 +1,4 @@
-"""One open WebSocket: messages in by the batch, messages out in order, and its end.
+"""One open socket: messages in by the batch, messages out in order, and its end. `Stream` is any socket, `WebSocketStream` the usual one.
 
 What belongs here: the mechanics of a socket that is open. What the messages mean, and whether anybody still wants them, is connection.py.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import cast
 
@@ -24,14 +25,11 @@ CLOSE_GRACE_S = 1.0
 """After our close frame the socket is given so long, whatever the peer does."""
 
 
+class Stream(ABC):
+    """Writes in order and within its time; how bytes become messages is a subclass's. All methods belong to the event loop's thread."""
 
-class Stream:
-    """Reads until the end, writes in order. All methods belong to the event loop's thread."""
-
-    def __init__(self, opened: Opened, send_timeout_s: float = SEND_TIMEOUT_S) -> None:
-        self._opened = opened
-        self._ws = opened.ws
-        self._transport = opened.transport
+    def __init__(self, transport: asyncio.Transport, send_timeout_s: float = SEND_TIMEOUT_S) -> None:
+        self._transport = transport
         self._send_timeout_s = send_timeout_s
         self._outbox: deque[tuple[bytes, WSMsgType]] = deque()
         self._pong: bytes | None = None
@@ -39,35 +37,28 @@ class Stream:
         self._verdict: Ending | None = None
         self._leaving = False
 
+    # What a kind of socket says of itself
+
+    @abstractmethod
     async def read(self, deliver: Deliver) -> Ending:
         """Hand what comes to `deliver` until it returns an ending or the socket has one. Never raises for what a peer does.
 
         Reading goes on after `leave()`, so that the peer's answer is taken and its data does not turn our close into a reset.
         """
-        lane = self._ws.lane if isinstance(self._ws, LanedSocket) else None
-        try:
-            ending = await (self._receive(deliver) if lane is None else lane.read(deliver))
-        except FOREIGN as error:
-            return await self._ended(error)
-        self.leave(ending.code or NO_STATUS, "")
-        return ending
 
-    async def _receive(self, deliver: Deliver) -> Ending:
-        """The slow way, which needs nothing of aiohttp's but what it documents: message by message."""
-        unyielded = 0
-        while True:
-            kind, data, extra = await self._ws.receive()
-            if kind is WSMsgType.ERROR:
-                raise cast(Exception, data)
-            if kind in (WSMsgType.CLOSED, WSMsgType.CLOSING):
-                raise EofStream
-            ending = deliver([(kind, data, extra)])
-            if ending is not None:
-                return ending
-            unyielded += 1
-            if unyielded >= BATCH:
-                unyielded = 0
-                await asyncio.sleep(0)  # a buffered message is taken without waiting, so nobody else had a turn
+    @abstractmethod
+    async def _transmit(self, data: bytes, kind: WSMsgType) -> None:
+        """Hand one message to the transport. Raises: one of failures.FOREIGN."""
+
+    @abstractmethod
+    def _broke(self, error: BaseException) -> Ending:
+        """What it means that writing raised `error`."""
+
+    @abstractmethod
+    async def _take_apart(self) -> None:
+        """Let go of the socket at once. What is still in the write buffer is lost."""
+
+    # What is the same for all
 
     def send(self, data: str | bytes) -> None:
         """Send one message after those before it: text for str, binary for bytes."""
@@ -97,19 +88,11 @@ class Stream:
                 await asyncio.wait([self._writer], timeout=CLOSE_GRACE_S)
                 self._writer.cancel()
         finally:
-            await self._opened.discard()
+            await self._take_apart()
 
     def abort(self) -> None:
         """End it now; `read` returns."""
         self._transport.abort()
-
-    async def _ended(self, error: BaseException) -> Ending:
-        if self._verdict is not None:
-            return self._verdict
-        ending = disconnect(error, self._opened.lost())
-        if isinstance(error, WebSocketError):
-            self.leave(error.code, "")
-        return ending
 
     def _enqueue(self, data: bytes, kind: WSMsgType) -> None:
         if not self._leaving:
@@ -129,12 +112,12 @@ class Stream:
                     data, kind = self._outbox.popleft()
                 await self._write_one(data, kind)
         except FOREIGN as error:
-            self._fail(disconnect(error, self._opened.lost()))
+            self._fail(self._broke(error))
 
     async def _write_one(self, data: bytes, kind: WSMsgType) -> None:
         try:
             async with asyncio.timeout(self._send_timeout_s) as limit:
-                await self._ws.send_frame(data, kind)
+                await self._transmit(data, kind)
                 while self._transport.get_write_buffer_size():  # noqa: ASYNC110  a transport tells only its protocol: aiohttp's
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
@@ -147,3 +130,56 @@ class Stream:
         self._verdict = self._verdict or ending
         self._outbox.clear()
         self.abort()  # the reader wakes up with the end of the stream and finds the verdict
+
+
+class WebSocketStream(Stream):
+    """An open WebSocket."""
+
+    def __init__(self, opened: Opened, send_timeout_s: float = SEND_TIMEOUT_S) -> None:
+        super().__init__(opened.transport, send_timeout_s)
+        self._opened = opened
+        self._ws = opened.ws
+
+    async def read(self, deliver: Deliver) -> Ending:
+        """To its end; see Stream."""
+        lane = self._ws.lane if isinstance(self._ws, LanedSocket) else None
+        try:
+            ending = await (self._receive(deliver) if lane is None else lane.read(deliver))
+        except FOREIGN as error:
+            return await self._ended(error)
+        self.leave(ending.code or NO_STATUS, "")
+        return ending
+
+    async def _receive(self, deliver: Deliver) -> Ending:
+        """The slow way, which needs nothing of aiohttp's but what it documents: message by message."""
+        unyielded = 0
+        while True:
+            kind, data, extra = await self._ws.receive()
+            if kind is WSMsgType.ERROR:
+                raise cast(Exception, data)
+            if kind in (WSMsgType.CLOSED, WSMsgType.CLOSING):
+                raise EofStream
+            ending = deliver([(kind, data, extra)])
+            if ending is not None:
+                return ending
+            unyielded += 1
+            if unyielded >= BATCH:
+                unyielded = 0
+                await asyncio.sleep(0)  # a buffered message is taken without waiting, so nobody else had a turn
+
+    async def _ended(self, error: BaseException) -> Ending:
+        if self._verdict is not None:
+            return self._verdict
+        ending = disconnect(error, self._opened.lost())
+        if isinstance(error, WebSocketError):
+            self.leave(error.code, "")
+        return ending
+
+    async def _transmit(self, data: bytes, kind: WSMsgType) -> None:
+        await self._ws.send_frame(data, kind)
+
+    def _broke(self, error: BaseException) -> Ending:
+        return disconnect(error, self._opened.lost())
+
+    async def _take_apart(self) -> None:
+        await self._opened.discard()
