@@ -115,7 +115,7 @@ class Watched:
     def begin(self, supervisor: Supervisor) -> None:
         """Be looked after, and connect."""
         supervisor.watch(self.driver)
-        supervisor.each_second(self.connection.watch.beat)
+        supervisor.each_second(self._beat)
         self.driver.call(self.session.start)
 
     def end(self, supervisor: Supervisor) -> None:
@@ -123,11 +123,15 @@ class Watched:
         self.driver.call(self.session.stop)
         self.driver.close()
         supervisor.unwatch(self.driver)
-        supervisor.not_each_second(self.connection.watch.beat)
+        supervisor.not_each_second(self._beat)
 
     async def gone(self) -> None:
         """When its sockets are: within a second and a little."""
         await asyncio.gather(self.connection.shutdown(), self.poller.close())
+
+    def _beat(self, now: float) -> None:
+        """Once a second: is there another token? It may be what a connection in trouble waits for."""
+        self.connection.watch.beat(now, calm=not self.session.reasons(now))
 
     def _say_what_acts(self, connection: settings.Runnable) -> None:
         target = settings.canary_target(connection)
@@ -360,8 +364,9 @@ class Machinery:
 
     def _beat(self, now: float) -> None:
         """Once a second: health sees the drivers, the state file sees the sessions."""
-        if self._monitor is not None:
+        if self._health is not None and self._monitor is not None:
             self._monitor.tasks(self.supervisor.tasks(now), self.supervisor.suspended(now))
+            self._health.call(self._monitor.look)
         if self._gate_file is not None:
             if self._health is not None and self._health.wedged(now):
                 self._gate_file.show(False)  # nobody looks any more

@@ -31,7 +31,8 @@ DOWN = frozenset({Reason.RECONNECTING, Reason.FAILED, Reason.WATCHER_DEAD, Reaso
 UNDAMPED = INCIDENTS | {Reason.POLLING, Reason.UNAUTHORIZED, Reason.FORBIDDEN, Reason.WATCHER_DEAD}
 """Told at once: waiting would hide them, or they are held for long by themselves."""
 
-LOOK_S = 1.0
+LOOK_S = 2.0
+"""At the latest. Whoever supervises the tasks asks for a look each second, and one wake-up then serves both."""
 
 
 class HealthSettings(msgspec.Struct, frozen=True):
@@ -100,7 +101,7 @@ class Damped:
 
 
 class Monitor:
-    """Looks each second and whenever it is told that something changed."""
+    """Looks whenever it is asked to: each second, and when something changed; by itself when nobody asks."""
 
     interval_s = LOOK_S
 
@@ -161,7 +162,7 @@ class Monitor:
         return [*self._tell(now, before, detail="the configuration changed"), *self.look(now)]
 
     def tick(self, now: float) -> Effects:
-        """The regular look."""
+        """Nobody has asked for a while."""
         return self.look(now)
 
     def look(self, now: float) -> Effects:

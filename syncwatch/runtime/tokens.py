@@ -11,6 +11,7 @@ import base64
 import binascii
 import errno
 import hashlib
+import math
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -25,6 +26,8 @@ from syncwatch.runtime.failures import Unusable
 from syncwatch.runtime.threads import in_thread
 
 MAX_TOKEN_BYTES = 65_536
+CALM_LOOK_S = 5.0
+"""So often a token file is looked at while nothing waits for another token: a look is a thread's work, and dearer than the rest of a quiet second."""
 
 
 class _Claims(msgspec.Struct):
@@ -90,11 +93,14 @@ class TokenWatch:
         self._changed = changed
         self._digest: bytes | None = None
         self._first = True
+        self._looked_s = -math.inf
         self._looking: asyncio.Future[tuple[bytes | None, float | None]] | None = None
 
-    def beat(self, now: float) -> None:
-        """Look, in a thread: a mount that hangs delays nothing but this. `now` is not needed: the file says it all."""
-        if self._looking is None:
+    def beat(self, now: float, calm: bool = False) -> None:
+        """Look, in a thread: a mount that hangs delays nothing but this. `calm`: nobody waits for another token, so every fifth second will do."""
+        waits = not calm or self._digest is None
+        if self._looking is None and (waits or now >= self._looked_s + CALM_LOOK_S):
+            self._looked_s = now
             self._looking = in_thread(self._look, "token")
             self._looking.add_done_callback(self._looked)
 

@@ -19,7 +19,7 @@ from syncwatch.core.health import (
     HealthSnapshot,
     Reason,
 )
-from syncwatch.core.monitor import DOWN, SIDECAR, HealthSettings, Monitor
+from syncwatch.core.monitor import DOWN, LOOK_S, SIDECAR, HealthSettings, Monitor
 from syncwatch.core.snapshot import TaskSnapshot
 
 WALL_S = 1_780_000_000.0
@@ -66,11 +66,11 @@ class Ward:
             (self.gates if effect.notice is Notice.GATE else self.told).append(effect)
 
     def wait(self, seconds: float) -> None:
-        """Tick at each deadline on the way."""
+        """Look one second after the last look, and so on."""
         end = self.now + seconds
-        while self.monitor.deadline <= end:
-            self.now = self.monitor.deadline
-            self.take(self.monitor.tick(self.now))
+        while (due := self.monitor.deadline - LOOK_S + 1.0) <= end:
+            self.now = due
+            self.take(self.monitor.look(self.now))
         self.now = end
 
     def look(self) -> HealthSnapshot:
@@ -359,13 +359,13 @@ class TestSnapshot:
         ]
         assert [1.0, 2.0, 4.0, 3.0] == [item.since_s for item in held]
 
-    def test_it_looks_each_second(self) -> None:
+    def test_it_looks_by_itself_when_nobody_asks(self) -> None:
         """Its own deadline; none before the start."""
         assert math.inf == Monitor(HealthSettings(), ()).deadline
         ward = Ward()
-        assert 1.0 == ward.monitor.deadline
+        assert LOOK_S == ward.monitor.deadline
         ward.take(ward.monitor.look(0.5))
-        assert (1.5, 1.0) == (ward.monitor.deadline, ward.monitor.interval_s)
+        assert (0.5 + LOOK_S, LOOK_S) == (ward.monitor.deadline, ward.monitor.interval_s)
 
 
 class TestConfigure:
@@ -438,7 +438,7 @@ class TestConfigure:
         assert ({"read": "cast: behind"}, {"connection/cast"}) == (ward.failed("gate"), set(ward.failed("readyz")))
         assert [(Notice.DEGRADED, Reason.BEHIND)] == ward.words()
         ward.wait(1.0)
-        assert 2.0 == ward.monitor.deadline
+        assert 1.0 + LOOK_S == ward.monitor.deadline
 
 
 def test_every_reason_has_a_rank_and_advice() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -19,7 +20,7 @@ from syncwatch.core.states import AttemptFailure
 from syncwatch.core.wire import Request
 from syncwatch.runtime.dialing import headers_of, place_token
 from syncwatch.runtime.failures import Unusable
-from syncwatch.runtime.tokens import MAX_TOKEN_BYTES, TokenFiles, TokenWatch, jwt_expiry_s, read_token
+from syncwatch.runtime.tokens import CALM_LOOK_S, MAX_TOKEN_BYTES, TokenFiles, TokenWatch, jwt_expiry_s, read_token
 
 
 def jwt(claims: Any) -> str:
@@ -145,6 +146,37 @@ def test_the_watch_tells_each_new_content_once(tmp_path: Path) -> None:
     path.write_text(jwt({"exp": 1_900_000_000}))
     watch.look()
     assert 5 == len(told)
+
+
+async def test_a_calm_watch_looks_every_fifth_second(tmp_path: Path) -> None:
+    """Each second while another token is waited for, or while there is none that can be used; else no thread is troubled."""
+
+    class Counting(TokenFiles):
+        reads = 0
+
+        def read(self, name: str) -> Secret | None:
+            self.reads += 1
+            return super().read(name)
+
+    path = tmp_path / "token"
+    files = Counting({"connection": path})
+    news: list[float | None] = []
+    watch = TokenWatch(files, "connection", news.append)
+
+    async def looks(now: float, calm: bool) -> bool:
+        """Whether a beat at this time makes it look."""
+        before = files.reads
+        watch.beat(now, calm)
+        while watch._looking is not None:  # noqa: ASYNC110  a thread looks, and tells only the watch
+            await asyncio.sleep(0.001)
+        return files.reads > before
+
+    assert [True, True] == [await looks(0.0, True), await looks(1.0, True)], "there is no file, and it may appear"
+    path.write_text("at_live_1")
+    assert [True, False, False] == [await looks(now, True) for now in (2.0, 3.0, 1.9 + CALM_LOOK_S)]
+    assert [True, False] == [await looks(now, True) for now in (2.0 + CALM_LOOK_S, 3.0 + CALM_LOOK_S)]
+    assert [True, True] == [await looks(now, False) for now in (4.0 + CALM_LOOK_S, 5.0 + CALM_LOOK_S)]
+    assert 2 == len(news), "none, and then one"
 
 
 def test_another_path_is_read_from_the_next_use_on(tmp_path: Path) -> None:
