@@ -25,6 +25,7 @@ from syncwatch.runtime import connection as connection_module
 from syncwatch.runtime import dialing as dialing_module
 from syncwatch.runtime.dialing import Endpoint
 from syncwatch.runtime.lane import BATCH, Lane, LanedSocket
+from syncwatch.runtime.stream import WebSocketStream
 from tests.integration.runtime_parts import (
     BINARY,
     CLOSE,
@@ -538,7 +539,7 @@ async def test_the_quick_way_is_in_use() -> None:
         await r.session.hear("opened")
         present = r.connection._present
         assert present is not None
-        assert present.stream is not None
+        assert isinstance(present.stream, WebSocketStream)
         opened = present.stream._opened
         assert isinstance(opened.ws, LanedSocket)
         lanes.append(opened.ws.lane)
@@ -694,7 +695,7 @@ async def test_a_send_that_does_not_leave_ends_the_connection(size: int, count: 
         await r.session.hear("opened")
         present = r.connection._present
         assert present is not None
-        assert present.stream is not None
+        assert isinstance(present.stream, WebSocketStream)
         ours = present.stream._opened.transport.get_extra_info("socket")
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         r.do(*(Send(1, b"x" * size) for _ in range(count)))
