@@ -12,7 +12,7 @@ import msgspec
 
 from syncwatch.relay import NewWorkspace, Relay
 
-PATIENCE_S = 5.0
+PATIENCE_S = 10.0
 
 
 class Client:

@@ -219,7 +219,7 @@ def close_frame(code: int, text: str = "") -> bytes:
     return frame(CLOSE, struct.pack("!H", code) + text.encode())
 
 
-async def eventually(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+async def eventually(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
     """Wait until something outside our inputs has happened."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110  what is waited for belongs to the kernel or to a server

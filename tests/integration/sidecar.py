@@ -30,6 +30,8 @@ WATCHER = "watch"
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 PATIENCE_S = 10.0
 POLL_S = 0.02
+PROMPTLY_S = 5.0
+"""Within this must be done what waits for nothing: generous, because a loaded machine runs the tests, and far below what it must not wait for."""
 
 Document = dict[str, Any]
 T = TypeVar("T")
@@ -202,19 +204,23 @@ class Sidecar(Asked):
         return self._log.read_text()
 
     def log(self, event: str | None = None) -> list[Document]:
-        """Its log, as JSON objects; of one `event` if asked for."""
+        """Its log so far, as JSON objects; of one `event` if asked for. A thread writes it: wait for a line with `said`, or until the process has ended."""
         lines = [json.loads(line) for line in self.text().splitlines() if line.endswith("}")]
         return [line for line in lines if event is None or line["event"] == event]
 
     async def said(self, event: str, within_s: float = PATIENCE_S) -> Document:
         """Wait for a log line; returns the first one of its kind."""
+        return (await self.logged(event, bool, within_s))[0]
+
+    async def logged(self, event: str, condition: Callable[[list[Document]], object], within_s: float = PATIENCE_S) -> list[Document]:
+        """Wait until the lines of one kind are as wanted; returns them."""
 
         async def look() -> list[Document]:
             if self.process.returncode is not None:
                 raise AssertionError(f"the sidecar ended with {self.process.returncode}:\n{self.text()}")
             return self.log(event)
 
-        return (await until(look, bool, within_s))[0]
+        return await until(look, condition, within_s)
 
     async def end(self, number: signal.Signals = signal.SIGTERM, within_s: float = PATIENCE_S) -> tuple[int, float]:
         """Send a signal and wait; returns the exit code and how long the end took (s)."""

@@ -146,13 +146,14 @@ async def test_switched_off_it_does_not_exist(tmp_path: Path) -> None:
         for name in ("canaries_sent_total", "canaries_failed_total", "clock_offset_seconds", "event_latency_seconds_count"):
             assert [] == scrape.all(f"syncwatch_{name}")
         assert ["general"] == list(it.relay.find(WATCHER).workspace.channels)
+        await sidecar.end()
         assert not sidecar.log("a canary is switched on: it writes")
 
 
 async def test_switched_on_it_is_said(tmp_path: Path) -> None:
     """A real process: whoever reads the log learns that this sidecar writes, and where. The first one comes within five seconds."""
     async with rig(tmp_path, cast={"canary": {"enabled": True, "interval": "30s"}}) as it, it.sidecar(opened=False) as sidecar:
-        (said,) = sidecar.log("a canary is switched on: it writes")
+        said = await sidecar.said("a canary is switched on: it writes")
         assert ("info", "cast", "syncwatch") == (said["level"], said["connection"], said["target"])
         cast = await sidecar.until(lambda cast: cast["canary"]["received"] == 1)
         assert 0 == cast["canary"]["failed"]

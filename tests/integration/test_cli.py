@@ -17,6 +17,7 @@ import yaml
 from syncwatch.protocols.tps.keys import token_from_text
 from syncwatch.version import __version__
 from tests.integration.sidecar import (
+    PATIENCE_S,
     PROGRAM,
     WATCHER,
     Done,
@@ -306,7 +307,10 @@ async def test_a_local_listener_with_a_token(tmp_path: Path) -> None:
         assert (200, "ok") == await sidecar.probe("/healthz"), "probes need no token"
         assert 200 == (await sidecar.get(f"{sidecar.public}/metrics"))[0]
         assert "sesame" not in sidecar.text()
-        assert 1 == len(sidecar.log("the local listener refuses everybody: its token file cannot be read"))
+        await sidecar.said(unreadable := "the local listener refuses everybody: its token file cannot be read")
+        assert 503 == (await sidecar.get(f"{sidecar.local}/status", **ask))[0]
+        await sidecar.end()
+        assert 1 == len(sidecar.log(unreadable)), "once, however often it is asked"
 
 
 # ------------------------------------------------------------------ relay
@@ -322,7 +326,7 @@ async def relay_process(*arguments: str | Path, lines: int | None = None) -> Asy
     assert process.stdout is not None
     count = lines or 1 + (2 + arguments.count("--agent") - 1 if "--agent" in arguments else 0)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             yield process, [(await process.stdout.readline()).decode().rstrip() for _ in range(count)]
     finally:
         if process.returncode is None:
@@ -350,7 +354,7 @@ async def test_the_relay_alone(tmp_path: Path) -> None:
                 facts = (await answer.json())["facts"]
         assert sum(one["fact"] == "opened" for one in facts) >= 2
         process.terminate()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             assert 0 == await process.wait()
 
 

@@ -55,7 +55,7 @@ async def test_killed_in_the_middle_of_an_outage(tmp_path: Path) -> None:
             fold.take(it.relay.ledger.after(fold.taken))
             fold.restarted()
             async with it.sidecar(opened=False) as sidecar:
-                (resumed,) = sidecar.log("resumed")
+                resumed = await sidecar.said("resumed")
                 assert (cursor, 1) == (resumed["cursor"], resumed["epoch"])
                 await sidecar.until(lambda cast: cast["attempts"]["failures"]["rejected"] >= 1)
                 scrape = await sidecar.scrape()
@@ -140,7 +140,7 @@ async def test_a_resume_point_that_does_not_fit(tmp_path: Path, change: str) -> 
         file.write_text(json.dumps(state))
         it.post(5, "nobody there")
         async with it.sidecar() as sidecar:
-            (resumed,) = sidecar.log("resumed")
+            resumed = await sidecar.said("resumed")
             assert resumed["detail"].endswith(": starting fresh")
             cast = await sidecar.caught_up(it.relay)
             assert (0, 0) == (cast["ledger"]["missed"], cast["ledger"]["lost"])

@@ -240,8 +240,8 @@ async def test_enough_of_a_body_that_never_ends(enough: int, expected: bytes) ->
         began_s = time.monotonic()
         r.poll(f"http://127.0.0.1:{port}/", enough_bytes=enough)
         assert Answer(200, expected) == await r.answer()
-        assert time.monotonic() - began_s < 2.0
-        await asyncio.wait_for(ended.wait(), 2.0)
+        assert time.monotonic() - began_s < 4.0, "below the timeout of 5 s"
+        await asyncio.wait_for(ended.wait(), 10.0)
 
 
 @on_both_loops()

@@ -174,5 +174,5 @@ async def test_a_callback_may_be_what_ends_it() -> None:
 
     callbacks.add(Notice.GAP, stop)
     callbacks.offer(gap(1))
-    async with asyncio.timeout(0.2):
+    async with asyncio.timeout(5.0):
         await ended.wait()
