@@ -21,7 +21,7 @@ from tests.benchmarks.halfopen import half_open
 from tests.benchmarks.processes import ENVIRONMENT
 from tests.benchmarks.report import Row, table
 
-FULL = Plan(rounds=5, burst=100_000, replay=50_000, paced_rounds=8, paced_s=8)
+FULL = Plan(rounds=5, burst=100_000, replay=50_000, paced_rounds=32, paced_s=2)
 MIXED = Plan(rounds=3, burst=60_000, replay=30_000, paced_rounds=0, paced_s=0)
 QUICK = Plan(rounds=3, burst=40_000, replay=20_000, paced_rounds=2, paced_s=4)
 
