@@ -6,7 +6,7 @@ What belongs here: questions about services, of no single connection.
 from __future__ import annotations
 
 from dashboards.board import Line, Section, Tile
-from dashboards.links import REASONS_URL
+from dashboards.links import runbook
 from dashboards.panels import GREEN, RED, About, AnyPanel, Link, Query, graph, lanes
 from dashboards.promql import least, per_minute, per_second, service
 
@@ -24,7 +24,7 @@ def section() -> Section:
 
 def _up() -> AnyPanel:
     return lanes(
-        About("Services", "What the last probe of each service found.", "none", Link("Reason", f"{REASONS_URL}#service_unhealthy")),
+        About("Services", "What the last probe of each service found.", "none", Link("Runbook", runbook("SyncwatchServiceDown"))),
         Query(least(service("syncwatch_service_up"), "instance", "target_service"), "{{instance}} {{target_service}}"),
         names={0: ("unhealthy", RED), 1: ("healthy", GREEN)},
         absent=NO_SERVICE,

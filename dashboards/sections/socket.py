@@ -151,7 +151,7 @@ def _expiries() -> AnyPanel:
             "Token and certificate expire in",
             "Time left; the soonest of the chosen. Absent for tokens that are no JWT and for connections without TLS.",
             "s",
-            Link("Runbook", runbook("SyncwatchCredentialsRefused")),
+            Link("Runbook", runbook("SyncwatchCredentialsExpired")),
         ),
         Query(f"{least(connection(token), 'connection')} - time()", "{{connection}} token"),
         Query(f"{least(connection(certificate), 'connection')} - time()", "{{connection}} certificate"),

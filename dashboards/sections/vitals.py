@@ -6,7 +6,8 @@ What belongs here: questions about one connection that are neither about its sta
 from __future__ import annotations
 
 from dashboards.board import Line, Section, Tile
-from dashboards.panels import About, AnyPanel, Query, buckets, graph
+from dashboards.links import runbook
+from dashboards.panels import About, AnyPanel, Link, Query, buckets, graph
 from dashboards.promql import connection, health, least, mean, per_second, quantile, shares, total, worst
 from dashboards.shapes import flow_by, median_and_p99, rare_by, side_by_side
 
@@ -65,7 +66,12 @@ def canary() -> Section:
     """End-to-end writes; empty where no canary is configured."""
     outcomes = ("sent", "received", "timed_out", "late", "duplicate", "failed")
     counts = side_by_side(
-        About("Canaries", "Messages written through the API and their fate. Lost is timed out less late.", "cpm"),
+        About(
+            "Canaries",
+            "Messages written through the API and their fate. Lost is timed out less late.",
+            "cpm",
+            Link("Runbook", runbook("SyncwatchCanaryFailing")),
+        ),
         {outcome.replace("_", " "): f"syncwatch_canaries_{outcome}_total" for outcome in outcomes},
         absent=NO_CANARY,
     )

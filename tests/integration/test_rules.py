@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.expressions import RULE_TESTS, RULES, plain, rules, runbook_queries, targets
+from tests.expressions import RULE_TESTS, RULES, alerts, plain, rules, runbook_queries, targets
 from tests.requires import require
 
-ALERTS = [rule["alert"] for rule in rules()]
+ALERTS = list(dict.fromkeys(rule["alert"] for rule in alerts()))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_the_rules_are_clean(promtool: str) -> None:
     """promtool's linter has nothing to say, and sees every rule."""
     done = _run(promtool, "check", "rules", "--lint=all", "--lint-fatal", RULES, at=RULES.parent)
     assert 0 == done.returncode, done.stdout + done.stderr
-    assert f"SUCCESS: {len(ALERTS)} rules found" in done.stdout
+    assert f"SUCCESS: {len(rules())} rules found" in done.stdout
 
 
 @pytest.mark.parametrize("alert", ALERTS)
@@ -51,12 +51,12 @@ def test_the_alert_fires_when_it_should_and_only_then(promtool: str, alert: str)
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-@pytest.mark.parametrize("hold", ["0s", "1h"])
+@pytest.mark.parametrize("hold", ["0s", "9d"])
 def test_the_cases_notice_another_patience(promtool: str, tmp_path: Path, alert: str, hold: str) -> None:
     """An alert that fires at once breaks a near miss, and one that waits for ever breaks a case in which it must fire."""
     document = yaml.safe_load(RULES.read_text())
-    for rule in document["groups"][0]["rules"]:
-        if rule["alert"] == alert:
+    for rule in (rule for group in document["groups"] for rule in group["rules"]):
+        if rule.get("alert") == alert:
             rule["for"] = hold
     done = _run(promtool, "test", "rules", f"{alert}.yaml", at=_with_rules(tmp_path, document))
     assert 1 == done.returncode, done.stdout

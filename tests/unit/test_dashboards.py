@@ -52,8 +52,9 @@ UNITS = {"none", "short", "percentunit", "s", "bytes", "Bps", "cps", "cpm"}
 def test_the_committed_files_are_what_the_python_says() -> None:
     """No drift in either direction: nothing changed by hand, nothing left over, nothing missing."""
     assert [] == build.drift(build.DIRECTORY)
-    assert list(BOARD_NAMES) == sorted(build.files())
-    assert build.DIRECTORY == BOARDS
+    written = [f"json/{name}" for name in BOARD_NAMES]
+    assert [*written, "rules/alertmanager.yaml", "rules/syncwatch.rules.yaml"] == sorted(build.files())
+    assert build.DIRECTORY / "json" == BOARDS
 
 
 def test_the_bytes_are_the_same_each_time() -> None:
@@ -63,17 +64,17 @@ def test_the_bytes_are_the_same_each_time() -> None:
 
 def test_check_finds_changed_missing_and_left_over_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`--check` writes nothing and names each file; writing then cures all three."""
-    name = BOARD_NAMES[0]
+    name = f"json/{BOARD_NAMES[0]}"
     arguments = ["--directory", str(tmp_path)]
     assert 1 == build.main(["--check", *arguments])
     assert [] == list(tmp_path.iterdir())
     assert 0 == build.main(arguments)
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes() + b" ")
-    (tmp_path / "old.json").write_text("{}")
+    (tmp_path / "json" / "old.json").write_text("{}")
     capsys.readouterr()
     assert 1 == build.main(["--check", *arguments])
     said = capsys.readouterr().err
-    assert [f"{tmp_path / 'old.json'}", f"{tmp_path / name}"] == [line.split(": ")[0] for line in said.splitlines()]
+    assert [f"{tmp_path / 'json' / 'old.json'}", f"{tmp_path / name}"] == [line.split(": ")[0] for line in said.splitlines()]
     assert 0 == build.main(arguments)
     assert 0 == build.main(["--check", *arguments])
 
