@@ -50,6 +50,24 @@ class Poll(msgspec.Struct, frozen=True):
     enough_bytes: int | None = None
 
 
+class Store(msgspec.Struct, frozen=True, gc=False):
+    """Keep `content` under `name` where neither a crash nor a power cut takes it away; never in the place of something else.
+
+    The shell answers each with `stored` and this `deposit_id`. It belongs to no attempt: the connection may end meanwhile.
+    """
+
+    deposit_id: int
+    name: str
+    content: bytes
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """Read no further from this attempt's socket (`on`), or go on. What was read already still comes."""
+
+    attempt: int
+    on: bool
+
+
 class Notice(enum.StrEnum):
     """Kinds of Notify."""
 
@@ -70,6 +88,7 @@ class Notice(enum.StrEnum):
     GATE = "gate"  # purpose, open, detail
     HOOK = "hook"  # hook, result, detail
     SERVICE = "service"  # service, result, reason, detail
+    STORAGE = "storage"  # result (failed, stored, lost), detail, waiting
     RESUMED = "resumed"  # cursor, epoch, age_s, or detail why not
 
 
@@ -81,7 +100,7 @@ class Notify(msgspec.Struct, frozen=True):
     fields: Mapping[str, Field]
 
 
-Effect = Dial | Send | Close | Poll | Notify
+Effect = Dial | Send | Close | Poll | Store | Hold | Notify
 Effects = tuple[Effect, ...] | list[Effect]
 
 

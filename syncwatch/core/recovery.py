@@ -1,7 +1,7 @@
 """How a session comes by what it missed: the part that differs between protocols, chosen by the trait `settle`.
 
 What belongs here: what a session asks of its recovery, what a recovery may ask of its session, and what both ways share. `resync.py` settles by
-acknowledgement, `feed.py` by reading the server's log over HTTP.
+acknowledgement, `feed.py` by reading the server's log over HTTP; with `unnumbered.py` there is nothing to settle.
 """
 
 from __future__ import annotations
@@ -184,6 +184,10 @@ class Recovery:
     def capture(self, wall_s: float, upstream: str, totals: Totals) -> ResumePoint:
         """What the next process needs."""
         raise NotImplementedError
+
+    def says_nothing(self, point: ResumePoint) -> bool:
+        """Whether there is nothing in it to go on from, for any protocol."""
+        return point.cursor is None and point.feed is None
 
     def restore(self, now: float, point: ResumePoint) -> bool:
         """Start where an earlier process stopped; False if that says nothing to this protocol, and nothing was changed."""

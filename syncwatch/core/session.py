@@ -7,6 +7,7 @@ perform the returned effects in order; give every input its attempt. Input that 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,6 +21,7 @@ from syncwatch.core.effects import (
     Effects,
     Field,
     Handshake,
+    Hold,
     Notice,
     Notify,
     Refused,
@@ -46,6 +48,7 @@ from syncwatch.core.verification import Verification
 from syncwatch.core.wire import (
     Ack,
     Control,
+    Deposit,
     Event,
     FrameKind,
     Invalid,
@@ -57,6 +60,9 @@ from syncwatch.core.wire import (
     Settle,
     Wire,
 )
+
+if TYPE_CHECKING:
+    from syncwatch.core.keeping import Keeping
 
 __all__ = ["Entropy", "Session", "SessionSettings"]
 
@@ -79,7 +85,19 @@ CONNECTION_REASONS = (
     Reason.CLAIM_CONTRADICTED,
     Reason.EPOCH_RESET,
 )
-_OTHER_WORDS = frozenset({Ack, Control, Invalid, Pong, Ready, Reply})
+STREAM_REASONS = frozenset(
+    {
+        Reason.BEHIND,
+        Reason.GAP_OPEN,
+        Reason.RESYNC_UNANSWERED,
+        Reason.EVENTS_LOST,
+        Reason.CLAIM_CONTRADICTED,
+        Reason.EPOCH_RESET,
+    }
+)
+"""Those of them that need a server which can be asked."""
+LEFT_WIRES = 2  # of so many connections that we closed, what was on its way is still read
+_OTHER_WORDS = frozenset({Ack, Control, Deposit, Invalid, Pong, Ready, Reply})
 """Every word but an event: asked for each frame, where `isinstance` of an event, which may be of a codec's own kind, costs several times as much."""
 _NOTHING: tuple[Effect, ...] = ()
 
@@ -115,8 +133,17 @@ class Session:
             from syncwatch.core.feed import Feed  # its ledger too is in nobody's memory who reads no feed
 
             self.recovery = Feed(self)
-        else:
+        elif protocol.traits.settle is Settle.ACK:
             self.recovery = Resync(self)
+        else:
+            from syncwatch.core.unnumbered import Unnumbered
+
+            self.recovery = Unnumbered(self)
+        self.keeping: Keeping | None = None
+        if protocol.traits.keeps:
+            from syncwatch.core.keeping import Keeping
+
+            self.keeping = Keeping()
         self.ledger: Ledger = self.recovery.ledger
         self._resume = resume
         self._totals = Totals(since_wall_s=0.0) if resume is None else resume.totals
@@ -128,6 +155,8 @@ class Session:
         self._changed_credentials = False
         self._dial_deadline_s = math.inf
         self._wire: Wire | None = None
+        self._left: dict[int, Wire] = {}  # of attempts that we closed: what keeps its events is read until the socket is gone
+        self._held = False
         self._ready = False
         self._stable_at_s = math.inf
         self._stable = False
@@ -183,6 +212,11 @@ class Session:
         return self.state not in (State.IDLE, State.CLOSED)
 
     @property
+    def unstored(self) -> int:
+        """How many events are in memory only, not yet where a crash cannot take them."""
+        return 0 if self.keeping is None else self.keeping.waiting
+
+    @property
     def settled_once(self) -> bool:
         """The first sync is done."""
         return self._settled_once
@@ -194,11 +228,20 @@ class Session:
 
     def _possible_reasons(self) -> set[Reason]:
         possible = {*CONNECTION_REASONS, *self.recovery.reasons}
+        if not self._settles:
+            possible -= STREAM_REASONS
+        if self.keeping is not None:
+            possible |= {Reason.GAP_OPEN, Reason.EVENTS_LOST}
         if self.settings.stale_after_s is not None:
             possible.add(Reason.STALE)
         if self.canary is not None:
             possible.add(Reason.CANARY_LOST)
         return possible
+
+    @property
+    def _settles(self) -> bool:
+        """Whether anything can be asked of the server, and so anything be known about what did not come."""
+        return self.protocol.traits.settle is not Settle.NONE
 
     @property
     def interval_s(self) -> float:
@@ -222,7 +265,8 @@ class Session:
         if self.state is not State.IDLE:
             raise RuntimeError(f"start() comes once; the session is {self.state}")
         self._started = self._moment(now)
-        self.verification.begin(now)
+        if self._settles:
+            self.verification.begin(now)
         self._restore(now)
         self.move(now, State.CONNECTING, "start")
         self._dial(now)
@@ -295,7 +339,7 @@ class Session:
         """One message. Returns at once for the common case, an event that is next in line."""
         wire = self._wire
         if attempt != self.attempts.number or wire is None:
-            return _NOTHING
+            return self._leftover(now, attempt, data, binary) if self._left else _NOTHING
         self.version += 1
         self._received_bytes += len(data)
         self._frame_s = now
@@ -330,6 +374,38 @@ class Session:
             ledger.urgent = False
             return self._done(now)
         return _NOTHING
+
+    def _leftover(self, now: float, attempt: int, data: bytes, binary: bool) -> Effects:
+        """A message that was on its way when we closed its connection: nobody will send again what is in it."""
+        wire = self._left.get(attempt)
+        if wire is None:
+            return _NOTHING
+        for said in wire.feed(data, binary):
+            if isinstance(said, Deposit):
+                self._received_bytes += len(data)
+                self._deposited(now, said)
+        return self._done(now)
+
+    def stored(self, now: float, deposit_id: int, error: str | None = None, known: bool = False) -> Effects:
+        """The answer to a Store: it is safe, now or (`known`) since an earlier copy; or it could not be stored, and why, in a few words."""
+        keeping = self.keeping
+        if keeping is None:
+            return _NOTHING
+        troubled, before = keeping.troubled, keeping.failure
+        event = keeping.answered(now, deposit_id, error)
+        if event is not None:
+            if known:
+                self.ledger.identities.first(event)
+            if self.ledger.event(now, event):
+                self._event_s, self._event_wall_s = now, now + self._wall_offset
+        if keeping.troubled:
+            self._in_trouble(now, before)
+        elif troubled:
+            self.notify(now, Notice.STORAGE, result="stored", detail="everything is stored", waiting=0)
+        if self._held and not keeping.troubled and keeping.roomy:
+            self._held = False
+            self._out.append(Hold(self.attempts.number, on=False))
+        return self._done(now)
 
     def failed(
         self, now: float, attempt: int, reason: AttemptFailure, detail: str = "", retry_after_s: float | None = None
@@ -373,7 +449,9 @@ class Session:
 
     def tick(self, now: float) -> Effects:
         """The deadline has come. Everything that is due is done, in a fixed order."""
-        if self.attempts.retry_at_s <= now:
+        if self.keeping is not None and self.keeping.deadline <= now:
+            self._tick_keeping(now, self.keeping)
+        if self.attempts.retry_at_s <= now and not self._troubled:
             self._dial(now)
         if self._dial_deadline_s <= now:
             self._handshake_timeout(now)
@@ -391,8 +469,11 @@ class Session:
         if self._wire is not None or self._dialling:
             if self._ready:
                 self.attempts.disconnected(Disconnect.LOCAL, None)  # the code is ours, none was received
+            self._leave()
             self._out.append(Close(self.attempts.number, 1000, "going away"))
         self._let_go(now)
+        if self.keeping is not None:
+            self._out += self.keeping.again(now)  # the last chance of what could not be stored
         self.recovery.stopped(now)
         self.attempts.retry_at_s = math.inf
         self.move(now, State.CLOSED, "stop")
@@ -402,7 +483,7 @@ class Session:
 
     def _restore(self, now: float) -> None:
         point, self._resume = self._resume, None
-        if point is None or (point.cursor is None and point.feed is None):
+        if point is None or self.recovery.says_nothing(point):
             return
         age_s = now + self._wall_offset - point.saved_wall_s
         if point.upstream != self.upstream:
@@ -455,7 +536,7 @@ class Session:
 
     def _let_go(self, now: float) -> None:
         """Nothing of the present attempt is expected any more."""
-        self._dialling = self._ready = self._stable = False
+        self._dialling = self._ready = self._stable = self._held = False
         self._dial_deadline_s = self._stable_at_s = math.inf
         self._wire = None
         self._established = None
@@ -476,6 +557,8 @@ class Session:
         self.notify(now, Notice.ESTABLISHED, handshake_s=handshake_s, attempt=self.attempts.number)
         self.heartbeat.opened(now)
         self.recovery.ready(now, self.attempts.number)
+        if self._troubled:  # which it has become meanwhile
+            self.drop(now, Disconnect.OVERFLOW, self._trouble())
 
     def caught_up(self, now: float, reason: str) -> None:
         if self.state is not State.OPEN:
@@ -483,7 +566,7 @@ class Session:
         self._settled_once = True
         if not self._stable and self._stable_at_s == math.inf:
             self._stable_at_s = now + self.settings.stable_after_s
-        if self.verification.due_s == math.inf:
+        if self._settles and self.verification.due_s == math.inf:
             self.verification.opened(now, soon=self.ledger.cursor is None)
         if self.canary is not None:
             self.canary.opened(now, self.entropy.random())
@@ -505,6 +588,7 @@ class Session:
 
     def drop(self, now: float, reason: Disconnect, detail: str) -> None:
         """End the connection from our side; the session moves on without waiting."""
+        self._leave()
         self._out.append(Close(self.attempts.number, 1000, detail))
         if self._ready:
             self._disconnected(now, reason, None, detail)
@@ -531,6 +615,8 @@ class Session:
             self.send(said.data, said.kind)
         elif isinstance(said, Ready):
             self._is_ready(now)
+        elif isinstance(said, Deposit):
+            self._deposited(now, said)
         elif isinstance(said, Control):
             self._controls += 1
         elif isinstance(said, Invalid):
@@ -539,6 +625,57 @@ class Session:
             self.anomaly(now, Anomaly.MALFORMED, said.reason)
             if said.fatal:
                 self.drop(now, Disconnect.PROTOCOL_ERROR, said.reason)
+
+    # ------------------------------------------------------------------ what is ours to keep
+
+    @property
+    def _troubled(self) -> bool:
+        return self.keeping is not None and self.keeping.troubled
+
+    def _trouble(self) -> str:
+        """Why nothing more is taken."""
+        assert self.keeping is not None
+        return f"what came cannot be stored ({self.keeping.failure}); {self.keeping.waiting} wait in memory, and no more is taken until they are safe"
+
+    def _deposited(self, now: float, deposit: Deposit) -> None:
+        """First of all it is stored; it counts as received when it is."""
+        keeping = self.keeping
+        if keeping is None:
+            raise RuntimeError("a codec said Deposit without the trait `keeps`")
+        self._events += 1
+        store = keeping.take(now, deposit)
+        if store is None:
+            self.loss(now)
+            self.incident(now, Reason.EVENTS_LOST)
+            self.notify(now, Notice.STORAGE, result="lost", detail=f"no memory for {deposit.name}", waiting=keeping.waiting)
+            return
+        self._out.append(store)
+        if keeping.full and not self._held and self._wire is not None:
+            self._held = True
+            self._out.append(Hold(self.attempts.number, on=True))
+
+    def _tick_keeping(self, now: float, keeping: Keeping) -> None:
+        before = keeping.failure
+        self._out += keeping.tick(now)
+        if keeping.troubled:
+            self._in_trouble(now, before)
+
+    def _in_trouble(self, now: float, before: str | None) -> None:
+        """While nothing can be stored nothing is taken: what the server has not sent stays with it."""
+        assert self.keeping is not None
+        if self.keeping.failure != before:
+            self.notify(now, Notice.STORAGE, result="failed", detail=self.keeping.failure, waiting=self.keeping.waiting)
+        if self._ready:
+            self.drop(now, Disconnect.OVERFLOW, self._trouble())
+
+    def _leave(self) -> None:
+        """We are about to close: what is on its way is still wanted where it comes only once."""
+        if self.keeping is not None and self._wire is not None:
+            self._left[self.attempts.number] = self._wire
+            for attempt in list(self._left)[:-LEFT_WIRES]:
+                del self._left[attempt]
+            if self._held:
+                self._out.append(Hold(self.attempts.number, on=False))
 
     def loss(self, now: float) -> None:
         """Events are gone, or may be."""
@@ -652,7 +789,11 @@ class Session:
 
     def _next_deadline(self, now: float) -> float:
         deadline = self.canary.deadline if self.canary is not None and self.active else math.inf
-        deadline = min(deadline, self.recovery.deadline_always(now), self.attempts.retry_at_s, self._dial_deadline_s)
+        deadline = min(deadline, self.recovery.deadline_always(now), self._dial_deadline_s)
+        if self.keeping is not None:
+            deadline = min(deadline, self.keeping.deadline)
+        if not self._troubled:
+            deadline = min(deadline, self.attempts.retry_at_s)
         if not self._ready:
             return deadline
         return min(deadline, self._stable_at_s, self.heartbeat.deadline, self.recovery.deadline(now))
@@ -699,6 +840,8 @@ class Session:
         found: list[Condition] = []
         if self.state in (State.IDLE, State.CLOSED):
             return found
+        if self.keeping is not None and self.keeping.failing_since_s is not None:
+            found.append(Condition(Reason.GAP_OPEN, self.keeping.failing_since_s))
         if self.verification.behind_since_s is not None:
             found.append(Condition(Reason.BEHIND, self.verification.behind_since_s))
         stale_s = self.settings.stale_after_s
@@ -736,7 +879,7 @@ class Session:
 
     def _draw(self) -> ConnectionSnapshot:
         attempts, ledger = self.attempts, self.ledger
-        waiting = attempts.retry_at_s if attempts.retry_at_s < math.inf else None
+        waiting = attempts.retry_at_s if attempts.retry_at_s < math.inf and not self._troubled else None
         totals = self._lifetime()
         return ConnectionSnapshot(
             name=self.name,
@@ -749,7 +892,7 @@ class Session:
             established=self._established if self.state in ESTABLISHED else None,
             attempts=attempts.number,
             attempt_failures=dict(attempts.failures),
-            last_failure=self._last_failure,
+            last_failure=self._trouble() if self._troubled else self._last_failure,
             next_attempt_now_s=waiting,
             reconnects=attempts.reconnects,
             disconnects=dict(attempts.disconnects),

@@ -46,6 +46,7 @@ class Traits(msgspec.Struct, frozen=True):
     numbering: Numbering
     settle: Settle
     feed: bool = False  # the server keeps a log that can be read over HTTP: polled when there is no socket, and audited
+    keeps: bool = False  # its events are deposits: the server sends each once and forgets it, so it is ours to store
     resumes: bool = True  # the socket itself brings what was missed, from the number named at the dial or asked for on it
 
 
@@ -125,7 +126,7 @@ class Invalid(msgspec.Struct, frozen=True, gc=False):
 class Deposit(msgspec.Struct, frozen=True, gc=False):
     """An event whose content is ours to keep, because the server will not send it again: it counts as received once `content` is safe under `name`.
 
-    No word of a session yet, and so not among `Said`: a codec that says it cannot be given to one that would lose it.
+    Only of protocols with the trait `keeps`.
     """
 
     event: Event
@@ -133,7 +134,7 @@ class Deposit(msgspec.Struct, frozen=True, gc=False):
     content: bytes
 
 
-Said = Event | Ack | Pong | Ready | Reply | Control | Invalid
+Said = Event | Deposit | Ack | Pong | Ready | Reply | Control | Invalid
 
 
 class Page(msgspec.Struct, frozen=True):

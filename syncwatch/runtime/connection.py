@@ -14,7 +14,7 @@ from typing import Protocol
 import structlog
 from aiohttp import WSMsgType
 
-from syncwatch.core.effects import Close, Dial, Effects, Handshake, Send
+from syncwatch.core.effects import Close, Dial, Effects, Handshake, Hold, Send
 from syncwatch.core.secret import Secret
 from syncwatch.core.states import AttemptFailure, Disconnect
 from syncwatch.runtime.dialing import DIRECT, Endpoint, dial
@@ -78,19 +78,23 @@ class Connection:
         tokens: TokenFiles,
         endpoint: Endpoint = DIRECT,
         send_timeout_s: float = SEND_TIMEOUT_S,
+        leftovers: bool = False,
     ) -> None:
+        """`leftovers`: what comes between our close frame and the peer's is handed in as well."""
         self.tokens = tokens
         self.watch = TokenWatch(tokens, "connection", lambda expiry_s: driver.call(session.credentials, expiry_s))
         self._driver = driver
         self._session = session
         self._received = session.received
         self._send_timeout_s = send_timeout_s
+        self._leftovers = leftovers
         self._present: _Attempt | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.endpoint = endpoint
         driver.on(Dial, self._dial)
         driver.on(Send, self._send)
         driver.on(Close, self._close)
+        driver.on(Hold, self._hold)
         driver.on_restart.append(self._revive)
 
     @property
@@ -128,6 +132,11 @@ class Connection:
         present = self._present
         if present is not None and present.number == effect.attempt and present.stream is not None:
             present.stream.send(effect.data)
+
+    def _hold(self, effect: Hold) -> None:
+        present = self._present
+        if present is not None and present.number == effect.attempt and present.stream is not None:
+            present.stream.hold(effect.on)
 
     def _close(self, effect: Close) -> None:
         present = self._present
@@ -176,7 +185,7 @@ class Connection:
         """One wake-up's messages into the session; returns the ending that the peer declared, if it did."""
         endings: list[Ending] | tuple[()] = ()
         first = batch[0]
-        if attempt is not self._present:
+        if attempt is not self._present and not self._leftovers:
             self._feed(0.0, attempt, stream, batch, endings := [])  # we are leaving: only control frames matter, and no machine
         elif len(batch) == 1 and isinstance(first, bytes):  # what comes alone costs a wake-up: it goes the shortest way
             self._driver.call(self._received, attempt.number, first)
@@ -192,14 +201,14 @@ class Connection:
         self, now: float, attempt: _Attempt, stream: Stream, batch: list[Item], endings: list[Ending]
     ) -> Effects:
         received, perform, number = self._received, self._driver.perform, attempt.number
-        listening = attempt is self._present
+        listening = self._leftovers or attempt is self._present
         for item in batch:
             if isinstance(item, bytes):
                 if listening:
                     effects = received(now, number, item)
                     if effects:
                         perform(effects)
-                        listening = attempt is self._present
+                        listening = self._leftovers or attempt is self._present
                 continue
             kind, data, extra = item
             if kind is TEXT or kind is BINARY:
@@ -207,7 +216,7 @@ class Connection:
                     effects = received(now, number, data) if kind is TEXT else received(now, number, data, True)
                     if effects:
                         perform(effects)
-                        listening = attempt is self._present
+                        listening = self._leftovers or attempt is self._present
             elif kind is WSMsgType.PING:
                 stream.pong(bytes(data))
             elif kind is WSMsgType.CLOSE:

@@ -59,6 +59,7 @@ class Lane:
         self._between = True  # nothing of the sort: what comes next is the beginning of a frame, and of a message
         self._broken = False
         self._turn_due = False
+        self._held = False  # somebody wants no more for now
         self._ended = False  # nothing more will come
         self._early: list[Item] = []  # came before anybody read
         self._deliver: Deliver | None = None
@@ -90,6 +91,16 @@ class Lane:
     def in_place(self) -> bool:
         """Whether aiohttp's protocol uses it, or did so until the end."""
         return self._ended or getattr(self._protocol, "_payload_parser", None) is self
+
+    def hold(self, on: bool) -> None:
+        """Read no further, or go on; what was read already is still handed on."""
+        self._held = on
+        if self._ended:
+            return
+        if on:
+            self._protocol.pause_reading()
+        elif not self._turn_due:
+            self._protocol.resume_reading()
 
     # ------------------------------------------------------------------ what aiohttp's protocol calls
 
@@ -151,6 +162,8 @@ class Lane:
         self._between = not (self._rest or self._owed or self._inside or self._broken)
         if items:
             self._hand_on(items)
+        if self._held and not self._broken:
+            self._protocol.pause_reading()  # aiohttp's queue resumes it whenever something is taken out
         if self._broken:
             self._ended = True
             self._finish()
@@ -224,7 +237,7 @@ class Lane:
             return
         if self._ended:
             self._finish()
-        else:
+        elif not self._held:
             self._protocol.resume_reading()
 
     def _finish(self) -> None:

@@ -115,7 +115,7 @@ class StateFile(Generic[T]):
 
     def _prepare(self) -> None:
         self.directory.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
-        _tighten(self.directory)
+        tighten(self.directory)
         lock = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,7 +134,7 @@ class StateFile(Generic[T]):
             return None
         with file:
             content = file.read(MAX_BYTES + 1)
-        _tighten(self.path)
+        tighten(self.path)
         return content
 
     def _set_aside(self, error: Exception) -> None:
@@ -261,7 +261,7 @@ def write(directory: Path, content: bytes) -> None:
         os.close(opened)
 
 
-def _tighten(path: Path) -> None:
+def tighten(path: Path) -> None:
     """Take permissions away from everybody else, and say so. A mount that belongs to somebody else (an emptyDir) stays as it is."""
     found = stat.S_IMODE(path.stat().st_mode)
     if not found & OTHERS:

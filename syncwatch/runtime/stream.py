@@ -36,6 +36,8 @@ class Stream(ABC):
         self._writer: asyncio.Task[None] | None = None
         self._verdict: Ending | None = None
         self._leaving = False
+        self._held = False
+        self._going_on: asyncio.Future[None] | None = None
 
     # What a kind of socket says of itself
 
@@ -67,6 +69,18 @@ class Stream(ABC):
         else:
             self._enqueue(data, WSMsgType.BINARY)
 
+    def hold(self, on: bool) -> None:
+        """Read no further, or go on. What was read already still comes, a few hundred KiB at most."""
+        self._held = on
+        if not on and self._going_on is not None and not self._going_on.done():
+            self._going_on.set_result(None)
+
+    async def _unless_held(self) -> None:
+        """Returns when reading may go on."""
+        while self._held:
+            self._going_on = asyncio.get_running_loop().create_future()
+            await self._going_on
+
     def pong(self, data: bytes) -> None:
         """Answer a ping. Only the latest one is owed an answer (RFC 6455 section 5.5.3), so pings cannot fill our memory."""
         self._pong = data
@@ -92,6 +106,7 @@ class Stream(ABC):
 
     def abort(self) -> None:
         """End it now; `read` returns."""
+        self.hold(False)  # nobody would notice the end
         self._transport.abort()
 
     def _enqueue(self, data: bytes, kind: WSMsgType) -> None:
@@ -150,6 +165,13 @@ class WebSocketStream(Stream):
         self.leave(ending.code or NO_STATUS, "")
         return ending
 
+    def hold(self, on: bool) -> None:
+        """Also of the lane, which reads by itself."""
+        super().hold(on)
+        lane = self._ws.lane if isinstance(self._ws, LanedSocket) else None
+        if lane is not None:
+            lane.hold(on)
+
     async def _receive(self, deliver: Deliver) -> Ending:
         """The slow way, which needs nothing of aiohttp's but what it documents: message by message."""
         unyielded = 0
@@ -162,6 +184,7 @@ class WebSocketStream(Stream):
             ending = deliver([(kind, data, extra)])
             if ending is not None:
                 return ending
+            await self._unless_held()
             unyielded += 1
             if unyielded >= BATCH:
                 unyielded = 0

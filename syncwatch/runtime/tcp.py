@@ -120,6 +120,7 @@ class TcpStream(Stream):
             if ending is not None:
                 return ending
             limit = self._max_bytes
+            await self._unless_held()
             unyielded += 1
             if unyielded >= BATCH:
                 unyielded = 0

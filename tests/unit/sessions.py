@@ -81,8 +81,13 @@ class ScriptedProtocol:
     name = "scripted"
     dialect = "test"
 
-    def __init__(self, first_words: Sequence[Said] = (Ready(),), page_limit: int | None = None) -> None:
-        self.traits = Traits(Numbering.CONTIGUOUS, Settle.ACK)
+    def __init__(
+        self,
+        first_words: Sequence[Said] = (Ready(),),
+        page_limit: int | None = None,
+        traits: Traits = Traits(Numbering.CONTIGUOUS, Settle.ACK),  # noqa: B008  it is frozen
+    ) -> None:
+        self.traits = traits
         self.page_limit = page_limit
         self._first_words = first_words
 
@@ -263,7 +268,7 @@ class Host:
         assert not math.isnan(session.deadline)
         assert (session.state in (State.RESYNCING, State.OPEN)) <= self.connected
         if session.state in (State.CONNECTING, State.RECONNECTING, State.FAILED):
-            assert self.dialling or self.connected or session.deadline < math.inf, "nothing will ever happen again"
+            assert self.dialling or self.connected or session.unstored or session.deadline < math.inf, "nothing will ever happen again"
         if session.state is State.RESYNCING:
             assert session.deadline < math.inf, "nothing will ever end the resync"
         if self.now < session.deadline:  # before its deadline a machine has nothing to do

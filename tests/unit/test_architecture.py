@@ -174,7 +174,7 @@ PUBLIC: dict[str, set[str]] = {
         "Deposit", "Invalid", "Said", "Page", "Wire", "Protocol", "FeedProtocol",
     },
     "core.effects": {
-        "Field", "Dial", "Send", "Close", "Poll", "Notice", "Notify", "Effect", "Effects", "Handshake", "Answer", "Refused",
+        "Field", "Dial", "Send", "Close", "Poll", "Store", "Hold", "Notice", "Notify", "Effect", "Effects", "Handshake", "Answer", "Refused",
     },
     "core.states": {
         "State", "ESTABLISHED", "TRANSITIONS", "EDGES", "AttemptFailure", "ProbeFailure", "Disconnect", "CLOSE_CODES", "Anomaly", "Origin", "Claim",
@@ -201,7 +201,11 @@ PUBLIC: dict[str, set[str]] = {
     "core.ledger": {"Settled", "Ledger"},
     "core.recovery": {"SessionSettings", "Entropy", "Line", "Pace", "Recovery"},
     "core.resync": {"PATIENCE", "UNANSWERED_LIMIT", "Round", "Resync"},
-    "core.session": {"ANOMALY_NOTICE_S", "CONNECTION_REASONS", "Session"},
+    "core.session": {"ANOMALY_NOTICE_S", "CONNECTION_REASONS", "STREAM_REASONS", "LEFT_WIRES", "Session"},
+    "core.keeping": {
+        "HOLD_COUNT", "HOLD_BYTES", "MOST_COUNT", "MOST_BYTES", "STALL_S", "RETRY_MIN_S", "RETRY_MAX_S", "Waiting", "Keeping",
+    },
+    "core.unnumbered": {"Arrivals", "Unnumbered"},
     "protocols.relaycast": {
         "SNOWFLAKE_EPOCH_MS", "PAGE_LIMIT", "snowflake_time_s", "content_key", "RingWire", "Relaycast",
     },
@@ -227,10 +231,10 @@ def test_public_names_are_these(module: str) -> None:
 def test_the_inputs_and_outputs_of_a_session_are_these() -> None:
     """What the shell, the monitor and the app may call: inputs that return effects, and outputs that change nothing."""
     inputs = {
-        "wall", "start", "credentials", "configure", "equip", "opened", "received", "failed", "closed", "polled", "tick", "stop",
+        "wall", "start", "credentials", "configure", "equip", "opened", "received", "failed", "closed", "polled", "stored", "tick", "stop",
     }  # fmt: skip
     outputs = {
-        "state", "component", "active", "settled_once", "possible_reasons", "interval_s", "reasons", "resume_point", "snapshot",
+        "state", "component", "active", "settled_once", "unstored", "possible_reasons", "interval_s", "reasons", "resume_point", "snapshot",
     }  # fmt: skip
     recovery = {name for name in vars(Line) if not name.startswith("_")}  # what only its own recovery may ask
     assert inputs | outputs | recovery == {name for name in vars(Session) if not name.startswith("_")}

@@ -71,7 +71,7 @@ class TpsWire:
         """Never asked: a branch keeps no log. Raises: NotImplementedError."""
         raise NotImplementedError
 
-    def feed(self, data: bytes, binary: bool = False) -> Sequence[Said | Deposit]:
+    def feed(self, data: bytes, binary: bool = False) -> Sequence[Said]:
         """One message in, words out. Never raises. What cannot be believed is fatal, and so is all behind it."""
         if self._over:
             return (Invalid("a message behind the end", fatal=True),)
@@ -90,7 +90,7 @@ class TpsWire:
         except FrameError as problem:  # the frame was whole, its content is not: the other side goes on too
             return (Invalid(str(problem)),)
 
-    def _heard(self, frame: Frame) -> Sequence[Said | Deposit]:
+    def _heard(self, frame: Frame) -> Sequence[Said]:
         if frame.type == Type.HEARTBEAT:
             return (Pong(frame.seq, iso_time_s(frame.ts)),)
         if frame.type == Type.MAIL_DELIVER:
@@ -117,7 +117,7 @@ class Tps:
 
     name = "tps"
     dialect = "host"
-    traits = Traits(numbering=Numbering.NONE, settle=Settle.NONE, feed=False, resumes=False)
+    traits = Traits(numbering=Numbering.NONE, settle=Settle.NONE, feed=False, keeps=True, resumes=False)
     page_limit: int | None = None
 
     def __init__(self, url: str, identity: Identity, branch_key: bytes, branch: str) -> None:
