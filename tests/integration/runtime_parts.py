@@ -101,11 +101,13 @@ class Recorder:
 class Rig:
     """A recorder, its driver and its connection."""
 
-    def __init__(self, token_file: Path | None = None, endpoint: Endpoint = DIRECT, send_timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, token_file: Path | None = None, endpoint: Endpoint = DIRECT, send_timeout_s: float = 10.0, leftovers: bool = False
+    ) -> None:
         self.session = Recorder()
         self.driver = Driver("connection/test", self.session)
         files = TokenFiles({} if token_file is None else {"connection": token_file})
-        self.connection = Connection(self.driver, self.session, files, endpoint, send_timeout_s)
+        self.connection = Connection(self.driver, self.session, files, endpoint, send_timeout_s, leftovers)
 
     def do(self, *effects: Effect) -> None:
         """Have effects performed, as if the session had emitted them."""
@@ -119,10 +121,10 @@ class Rig:
 
 @contextlib.asynccontextmanager
 async def rig(
-    token_file: Path | None = None, endpoint: Endpoint = DIRECT, send_timeout_s: float = 10.0
+    token_file: Path | None = None, endpoint: Endpoint = DIRECT, send_timeout_s: float = 10.0, leftovers: bool = False
 ) -> AsyncIterator[Rig]:
     """A rig that is taken down at the end."""
-    made = Rig(token_file, endpoint, send_timeout_s)
+    made = Rig(token_file, endpoint, send_timeout_s, leftovers)
     try:
         yield made
     finally:
