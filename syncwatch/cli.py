@@ -197,6 +197,65 @@ def check_config(file: str) -> None:
     click.echo(f"{file}: ok")
 
 
+@main.group()
+def tps() -> None:
+    """Branches of TPS, as their host."""
+
+
+@tps.command()
+@click.argument("token")
+@click.option("--name", default="branch", show_default=True, help="What this host calls the branch; the connection's name, too.")
+@click.option("--identity-file", default="~/.syncwatch/tps/host.seed", show_default=True, help="The host's seed; made if it is not there, never replaced.")
+@click.option("--mail-dir", default=None, help="Where the branch's mail will be kept; default: ~/.syncwatch/mail/NAME.")
+@click.option("--host-id", default="syncwatch", show_default=True, help="What the branch calls this host.")
+def join(token: str, name: str, identity_file: str, mail_dir: str | None, host_id: str) -> None:
+    """Become the host of the branch that printed TOKEN, and print what to configure.
+
+    ACTS: from then on the branch lets in this host alone, so give it a branch of its own. Exit code 1: the branch refused, 3: not reachable.
+    """
+    from syncwatch.config import values
+    from syncwatch.config.mistakes import WrongValueError
+    from syncwatch.joining import Block, JoinError
+    from syncwatch.joining import join as join_branch
+    from syncwatch.protocols.tps.keys import Identity, fingerprint, key_text, token_from_text
+    from syncwatch.runtime.seedfile import SeedFileError, obtain
+
+    try:
+        parsed = token_from_text(token)
+    except ValueError as error:
+        _fail(f"syncwatch tps join: {error}")
+    given, paths = {"name": name, "identity_file": identity_file, "mail_dir": mail_dir or f"~/.syncwatch/mail/{name}"}, {}
+    try:
+        for key, check in (("name", values.name), ("name", values.branch)):
+            check(given[key])
+        for key in ("identity_file", "mail_dir"):
+            paths[key] = values.path(values.in_home(given[key], os.environ)).absolute()
+        key = "host_id"
+        values.host_id(host_id)
+    except WrongValueError as error:
+        _fail(_option("tps join", key, str(error)))
+    try:
+        seed = obtain(paths["identity_file"])
+    except SeedFileError as error:
+        _fail(_option("tps join", "identity_file", str(error)))
+    for remark in seed.remarks:
+        click.echo(remark, err=True)
+    identity = Identity(seed.secret)
+    click.echo(f"identity: {paths['identity_file']}, {'made just now' if seed.made else 'as it was'}; public key {key_text(identity.encryption_key)}", err=True)
+
+    async def work() -> int:
+        await join_branch(parsed, identity, host_id, name)
+        return 0
+
+    try:
+        running.run(work())
+    except JoinError as error:
+        click.echo(f"syncwatch tps join: {parsed.url}: {error}", err=True)
+        raise SystemExit(1 if error.reached else UNREACHABLE) from None
+    click.echo(f"joined: branch {parsed.fingerprint} at {parsed.url}; its host is now {host_id} {fingerprint(identity.encryption_key)}", err=True)
+    click.echo(Block(name, parsed, paths["identity_file"], paths["mail_dir"]), nl=False)
+
+
 @main.command()
 @click.option("--listen", default="127.0.0.1:8787", show_default=True, help="Where it listens.")
 @click.option("--database", default=":memory:", show_default=True, help="What survives a restart: an SQLite file.")
@@ -205,14 +264,26 @@ def check_config(file: str) -> None:
 @click.option("--relayfile", "files", multiple=True, help="Print a token for this Relayfile workspace.")
 @click.option("--relayfile-token-file", "token_file", type=click.Path(dir_okay=False), help="Accept the text of this file as a token of the (one) Relayfile workspace: it outlives a restart.")
 @click.option("--branch", is_flag=True, help="Print the token by which a host joins the TPS branch.")
+@click.option("--branch-tcp", type=click.IntRange(0, 65535), help="Let hosts of the TPS branch in over TCP too, at this port (0: a free one), and print that token.")
+@click.option("--branch-identity", type=click.Path(file_okay=False), help="What the TPS branch is and which host it knows is kept in this directory: it outlives a restart.")
 @click.option("--script", type=click.Path(exists=True, dir_okay=False), help="Faults to play, a YAML file.")
 def relay(
-    listen: str, database: str, agents: tuple[str, ...], observers: tuple[str, ...], files: tuple[str, ...], token_file: str | None, branch: bool, script: str | None
+    listen: str,
+    database: str,
+    agents: tuple[str, ...],
+    observers: tuple[str, ...],
+    files: tuple[str, ...],
+    token_file: str | None,
+    branch: bool,
+    branch_tcp: int | None,
+    branch_identity: str | None,
+    script: str | None,
 ) -> None:
     """The embedded relay alone: a faithful Relaycast and Relayfile server and TPS branch with a ledger of facts and fault injection."""
     import sqlite3
 
     from syncwatch.app import AddressInUse
+    from syncwatch.config.endpoints import Address
     from syncwatch.config.endpoints import address as parse_address
     from syncwatch.relay.script import load as load_script
     from syncwatch.relay.server import serve
@@ -220,7 +291,9 @@ def relay(
     async def work() -> int:
         stop = running.stop_event()
         try:
-            server = await serve(address.host, address.port, database=database, generation="observer" if observers else "ring")
+            server = await serve(
+                address.host, address.port, database=database, generation="observer" if observers else "ring", branch_identity=kept
+            )
         except OSError as error:
             raise AddressInUse("listen", address, error) from error
         try:
@@ -236,6 +309,12 @@ def relay(
                 click.echo(f"relayfile {name}: {server.files.token(name)}")
             if branch:
                 click.echo(f"branch {server.branch.name}: {server.branch.token(address.host, server.port)}")
+            if branch_tcp is not None:
+                try:
+                    port = await server.open_branch_tcp(branch_tcp)
+                except OSError as error:
+                    raise AddressInUse("branch_tcp", Address(address.host, branch_tcp), error) from error
+                click.echo(f"branch {server.branch.name} over tcp: {server.branch.token(address.host, port, 'tcp')}")
             if fixed:
                 server.files.accept(fixed, files[0])
             if faults is not None:
@@ -249,6 +328,14 @@ def relay(
         address = parse_address(listen)
     except ValueError as error:
         _fail(_option("relay", "listen", str(error)))
+    kept = None
+    if branch_identity is not None:
+        from syncwatch.relay.tps.identity import IdentityDirectory
+
+        try:
+            kept = IdentityDirectory(Path(branch_identity))
+        except (OSError, ValueError) as error:
+            _fail(_option("relay", "branch_identity", str(error)))
     fixed = ""
     if token_file is not None:
         if len(files) != 1:

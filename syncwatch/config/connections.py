@@ -15,13 +15,16 @@ from syncwatch.config.rules import (
     AnyPath,
     BaseUrl,
     Block,
+    BranchUrl,
     Channel,
     Count,
+    DirectoryPath,
     FilePath,
     Name,
     Rule,
     Seconds,
     SecondsOrZero,
+    SeedPath,
     Text,
     TokenPath,
     Variants,
@@ -221,15 +224,21 @@ class TpsHostConnection(_Dialled, frozen=True, kw_only=True):
 
     protocol: Literal["tps"]
     mode: Literal["host"]
+    url: BranchUrl
     branch: Branch
     dedicated: bool = False
-    identity_file: FilePath
+    identity_file: SeedPath
     peer_key: Annotated[str, Rule("a public key", values.public_key)]
-    mail_dir: AnyPath
+    mail_dir: DirectoryPath
 
     @classmethod
     def faults(cls, got: Mapping[str, Any]) -> Faults:
-        """A branch has one host: it must be ours alone."""
+        """A branch has one host: it must be ours alone. Over TCP there is neither TLS nor a proxy."""
+        if str(got.get("url")).startswith("tcp:"):
+            if got.get("tls", Tls()) != Tls():
+                yield "tls", "over tcp:// there is no TLS: the connection is encrypted with peer_key as it is"
+            if got.get("proxy") is not None:
+                yield "proxy", "over tcp:// there is no proxy"
         if got.get("dedicated") is False:
             yield (
                 "dedicated",

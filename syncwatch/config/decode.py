@@ -198,7 +198,7 @@ class _Decoder:
         good = {name: value for name, value in got.items() if value is not BAD}
         self._unique(good.get("name"), spot, path)
         for key, text in block.faults(good):
-            inner = join(path, key) if key else path
+            inner = join(path, key) if path and key else path or key  # what the whole configuration finds wrong may stand deeper
             self._say(self._reading.spots.get(inner, spot), inner, text)
         return block(**good) if len(good) == len(got) else BAD
 

@@ -124,6 +124,26 @@ def base_url(text: str) -> str:
     return f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
+BRANCH_PATH = "/tps/wire"
+BARE_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Where a branch is dialled without TLS: TPS itself dials `wss` everywhere else, to a proxy in front of the branch (wire/tps §4.1)."""
+
+
+def branch_url(text: str) -> str:
+    """Where a TPS branch listens: a WebSocket, whose path is `/tps/wire` unless another is written, or `tcp://host:port`."""
+    parts = _split_url(text, ("ws", "wss", "tcp", "http", "https"), "ws://127.0.0.1:6458")
+    if parts.scheme == "tcp":
+        if parts.port is None or parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise WrongValueError("over tcp there is a host and a port, and nothing else; write one such as tcp://127.0.0.1:6458")
+        return f"tcp://{parts.netloc}"
+    url = base_url(text)
+    if url.startswith("http:") and parts.hostname not in BARE_HOSTS:
+        raise WrongValueError(
+            f"without TLS a branch's WebSocket is dialled on this machine only ({', '.join(sorted(BARE_HOSTS))}), as TPS does it; write wss:// or tcp://host:port"
+        )
+    return url if parts.path.strip("/") else f"{url}{BRANCH_PATH}"
+
+
 def http_url(text: str) -> str:
     """A URL to ask or to post to, as it was written."""
     if _split_url(text, ("http", "https"), "http://127.0.0.1:8080/health").fragment:

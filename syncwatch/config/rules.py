@@ -29,6 +29,8 @@ class Reads(enum.Enum):
     NOTHING = enum.auto()
     FILE = enum.auto()
     TOKEN = enum.auto()
+    SEED = enum.auto()
+    DIRECTORY = enum.auto()  # it is written to, and made if it is not there
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -52,7 +54,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @classmethod
     def faults(cls, got: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """What is wrong between the values of one block: pairs of a key (as written; empty for the whole block) and a sentence.
+        """What is wrong between the values of one block: pairs of a key (as written; empty for the whole block; a path from the top, for the
+        configuration as a whole) and a sentence.
 
         `got` maps attributes to values, defaults included. What could not be read is not in it.
         """
@@ -91,6 +94,9 @@ ListenAddress = Annotated[
 BaseUrl = Annotated[
     str, Rule("a URL such as http://127.0.0.1:8787", endpoints.base_url, before=endpoints.with_variables)
 ]
+BranchUrl = Annotated[
+    str, Rule("a URL such as ws://127.0.0.1:6458", endpoints.branch_url, before=endpoints.with_variables)
+]
 HttpUrl = Annotated[
     str, Rule("a URL such as http://127.0.0.1:8080/health", endpoints.http_url, before=endpoints.with_variables)
 ]
@@ -99,6 +105,8 @@ FilePath = Annotated[Path, Rule("a path", values.path, before=values.in_home, re
 TokenPath = Annotated[
     Path, Rule("the path of a file with the token", values.token_path, before=values.in_home, reads=Reads.TOKEN)
 ]
+SeedPath = Annotated[Path, Rule("the path of a file with a seed", values.path, before=values.in_home, reads=Reads.SEED)]
+DirectoryPath = Annotated[Path, Rule("a path", values.path, before=values.in_home, reads=Reads.DIRECTORY)]
 ProbeReason = Annotated[str, Rule("a reason", reasons.probe_reason)]
 Count = Annotated[int, Rule("a whole number", values.whole(1, 1_000_000), written=Written.NUMBER)]
 """One or more."""

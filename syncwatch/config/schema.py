@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from msgspec import field
 
 from syncwatch.config import endpoints, reasons, values
-from syncwatch.config.connections import Connection
+from syncwatch.config.connections import Connection, TpsHostConnection
 from syncwatch.config.endpoints import Address
 from syncwatch.config.mistakes import Source
 from syncwatch.config.rules import (
@@ -207,6 +207,20 @@ class Config(Block, frozen=True, kw_only=True):
         if all(got.get(kind) == () for kind in ("connections", "watchers", "mirrors", "services")):
             yield "", "nothing to watch; name at least one connection, watcher, mirror or service"
         yield from _listener_faults(got)
+        yield from _host_faults(got)
+
+
+def _host_faults(got: Mapping[str, Any]) -> Faults:
+    """A branch is connected to once, and its mail has a directory of its own."""
+    earlier: dict[str, int] = {}
+    for position, connection in enumerate(got.get("connections") or ()):
+        if not isinstance(connection, TpsHostConnection):
+            continue
+        first = earlier.setdefault(connection.peer_key, position)
+        if first != position:
+            yield f"connections[{position}].peer_key", f"is the branch of connections[{first}] as well: of two connections to a branch each cuts the other off"
+        if got.get("state_dir") == connection.mail_dir:
+            yield f"connections[{position}].mail_dir", "is state_dir as well; give the mail a directory of its own"
 
 
 def _listener_faults(got: Mapping[str, Any]) -> Faults:

@@ -174,6 +174,7 @@ channel = pattern(
 )
 workspace = pattern(r"[^\s/?#%]{1,128}", "a workspace is an identifier such as ws_demo, without spaces and / ? # %")
 branch = pattern(r"[A-Za-z0-9_-]{1,64}", "a branch is 1 to 64 letters, digits, hyphens and underscores")
+host_id = pattern(r"[A-Za-z0-9._-]{1,64}", "a host's name is 1 to 64 letters, digits, dots, hyphens and underscores")
 absolute = pattern(r"/.*", "a path in a workspace begins with /, such as /docs/notes.md")
 
 

@@ -232,9 +232,12 @@ class Oversize(FaultSpec, tag="oversize", frozen=True, kw_only=True):
 
 
 class Mail(FaultSpec, tag="mail", frozen=True, kw_only=True):
-    """The TPS branch has mail for its host: at once where a channel is active, else with the next heartbeat. No fault, but a script can tell it."""
+    """The TPS branch has mail for its host: at once where a channel is active, else with the next heartbeat. No fault, but a script can tell it.
 
-    content: Annotated[str, Meta(max_length=16_000)] = "hello"
+    From about 65,000 bytes of `content` on it is one: nobody can open the frame.
+    """
+
+    content: Annotated[str, Meta(max_length=100_000)] = "hello"
     to: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z")] = "host"
 
 

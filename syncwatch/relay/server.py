@@ -42,6 +42,7 @@ from syncwatch.relay.state import Hub
 from syncwatch.relay.store import DatabaseError, Store
 from syncwatch.relay.tps import door as branch_door
 from syncwatch.relay.tps.branch import Branch
+from syncwatch.relay.tps.identity import IdentityDirectory
 from syncwatch.relay.tps.tcp import TcpDoor
 
 Generation = Literal["ring", "observer"]
@@ -68,6 +69,7 @@ class Relay(InProcess):
         seed: int,
         generation: Generation,
         branch_seed: bytes | None,
+        branch_identity: IdentityDirectory | None,
     ) -> None:
         self.clock = ServerClock(clock)
         self.ledger = Ledger(clock, ledger_cap)
@@ -86,7 +88,8 @@ class Relay(InProcess):
         """Whether workspace keys may open a socket."""
         self.files = Files(self.ledger, self.clock, self.faults, Kept(self.store) if self.store.durable else None)
         """The Relayfile side."""
-        self.branch = Branch(branch_seed or os.urandom(32), self.ledger, self.clock, self.faults)
+        kept = branch_identity
+        self.branch = Branch(branch_seed or (os.urandom(32) if kept is None else kept.seed), self.ledger, self.clock, self.faults, kept=kept)
         """The TPS side: one branch."""
         self.connections: dict[int, Outbound] = {}
         self.in_flight: set[tuple[str, str]] = set()
@@ -382,11 +385,13 @@ async def serve(
     seed: int = 0,
     generation: Generation = "ring",
     branch_seed: bytes | None = None,
+    branch_identity: IdentityDirectory | None = None,
 ) -> Relay:
     """Start a relay; the caller stops it with `await relay.stop()`.
 
     `clock` gives true wall seconds; `database` is a path (then Relayfile is durable too) or `:memory:`; `ledger_cap` is how many facts are kept; `seed`
-    is for faults that draw; `branch_seed` makes the keys of the TPS branch (None: new ones).
+    is for faults that draw; `branch_seed` makes the keys of the TPS branch (None: new ones); `branch_identity` is a directory that keeps them, and the host
+    that has joined.
 
     Raises:
         OSError: the address cannot be had.
@@ -401,6 +406,7 @@ async def serve(
         seed=seed,
         generation=generation,
         branch_seed=branch_seed,
+        branch_identity=branch_identity,
     )
     await relay.open(host, port)
     return relay

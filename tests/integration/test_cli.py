@@ -390,6 +390,16 @@ async def test_the_relay_gives_what_each_protocol_needs(tmp_path: Path) -> None:
         for token in (tokens["relayfile docs"], "sesame"):
             async with http.ws_connect(f"{url}/v1/workspaces/docs/fs/ws?token={token}&from=now"):
                 pass
+    kept = ("--branch", "--branch-identity", tmp_path / "branch", "--branch-tcp", "0")
+    told = []
+    for _ in range(2):
+        async with relay_process(*kept, lines=3) as (_, lines):
+            told.append([token_from_text(line.split(": ", 1)[1]) for line in lines[1:]])
+    assert ["ws", "tcp"] * 2 == [token.transport for tokens in told for token in tokens]
+    assert 1 == len({token.encryption_key for tokens in told for token in tokens}), "the same branch after a restart, at either door"
+    (tmp_path / "branch" / "branch.seed").write_text("no seed")
+    mistaken = await command("relay", "--listen", "127.0.0.1:0", "--branch-identity", tmp_path / "branch")
+    assert f"syncwatch relay: --branch-identity: {tmp_path}/branch/branch.seed is no seed of 32 bytes" == one_line(mistaken)
     (tmp_path / "empty").write_text("\n")
     none, empty = await asyncio.gather(
         command("relay", "--listen", "127.0.0.1:0", "--relayfile-token-file", tmp_path / "token"),

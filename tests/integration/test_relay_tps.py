@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 import os
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from syncwatch.protocols.tps.keys import token_from_text
-from syncwatch.protocols.tps.noise import Initiator, Transport
+from syncwatch.protocols.tps.keys import key_text, token_from_text
+from syncwatch.protocols.tps.noise import Initiator, NoiseError, Transport
 from syncwatch.protocols.tps.records import decode, encode
 from syncwatch.relay import Relay
 from syncwatch.relay.ledger import Closed, Opened, Pong, Received, Refused
 from syncwatch.relay.logfacts import Delivered, Greeted, Published
+from syncwatch.relay.tps.identity import IdentityDirectory
 from tests.integration.relay_parts import PATIENCE_S, eventually
 from tests.protocol.tps import vectors as v
 
@@ -327,3 +330,46 @@ async def test_other_requests(w: World) -> None:
     """The path without an upgrade is not found."""
     async with w.session.get(f"{w.relay.url}/tps/wire") as response:
         assert 404 == response.status
+
+
+async def test_a_mail_that_nobody_can_open(w: World) -> None:
+    """As the real branch does: what does not fit into a Noise message is sent all the same, the other side looks no further than its size, and it is lost."""
+    async with w.connected() as host:
+        await host.send(BEAT, 0, {})
+        await host.take()
+        sent = w.relay.branch.mail("x" * 70_000)
+        message = await asyncio.wait_for(host.socket.receive(), PATIENCE_S)
+        assert len(message.data) > 70_000
+        with pytest.raises(NoiseError, match=r"a message of 7\d\d\d\d bytes"):
+            host.sealing.decrypt(message.data)
+    assert [sent] == [fact.id for fact in w.relay.ledger.of(Delivered)]
+    assert not w.relay.branch.outbox
+    with pytest.raises(ValueError, match="mail of more than 1048576 bytes"):
+        w.relay.branch.mail("x" * (2**20 + 1))
+
+
+async def test_an_identity_that_is_kept(tmp_path: Path) -> None:
+    """The same keys after a restart, and the host that has joined; a directory with something else is refused by a sentence."""
+    keys, pins = set(), []
+    for _ in range(2):
+        async with Relay.start(branch_identity=IdentityDirectory(tmp_path / "branch")) as relay, aiohttp.ClientSession() as session:
+            pins.append(relay.branch.pinned)
+            keys.add(relay.branch.key)
+            async with session.ws_connect(relay.branch_url) as socket:
+                handshake = Initiator(v.static(v.HOST_SEED), relay.branch.key, os.urandom(32))
+                await socket.send_bytes(handshake.write(b"b1"))
+                _, sealing = handshake.read(await asyncio.wait_for(socket.receive_bytes(), PATIENCE_S))
+                body = {"hostPubkey": key_text(v.HOST_KEY), "hostFingerprint": hashlib.sha256(v.HOST_KEY).hexdigest(), "hostId": "me"}
+                await Host(socket, sealing).send(JOIN, 0, body)
+                await eventually(lambda relay=relay: v.HOST_KEY == relay.branch.pinned)  # type: ignore[misc]
+    assert 1 == len(keys)
+    assert [None, v.HOST_KEY] == pins
+    assert 0o600 == (tmp_path / "branch" / "branch.seed").stat().st_mode & 0o777
+    told = json.loads((tmp_path / "branch" / "host.json").read_text())
+    assert {"hostId": "me", "publicKey": key_text(v.HOST_KEY), "fingerprint": body["hostFingerprint"]} == {key: told[key] for key in ("hostId", "publicKey", "fingerprint")}
+    (tmp_path / "branch" / "host.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"host\.json names no publicKey"):
+        IdentityDirectory(tmp_path / "branch")
+    (tmp_path / "branch" / "branch.seed").write_bytes(b"short")
+    with pytest.raises(ValueError, match=r"branch\.seed is no seed of 32 bytes"):
+        IdentityDirectory(tmp_path / "branch")

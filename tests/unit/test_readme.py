@@ -52,8 +52,8 @@ def test_the_pod_shown_probes_healthz_and_nothing_else() -> None:
 
 def test_every_command_shown_exists() -> None:
     """Commands in the tables answer --help."""
-    named = {name.replace("FILE", "").split("[")[0].strip() for name in re.findall(r"^\| `syncwatch ([^`]+)`", README, re.MULTILINE)}
-    assert named == {"run", "demo", "status", "gate", "check config", "relay"}
+    named = {name.replace("FILE", "").replace("TOKEN", "").split("[")[0].strip() for name in re.findall(r"^\| `syncwatch ([^`]+)`", README, re.MULTILINE)}
+    assert named == {"run", "demo", "status", "gate", "check config", "relay", "tps join"}
     for name in named:
         assert 0 == CliRunner().invoke(main, [*name.split(), "--help"]).exit_code
 

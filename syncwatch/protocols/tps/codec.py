@@ -35,13 +35,14 @@ from syncwatch.protocols.tps.frames import (
     Heartbeat,
     HttpRequest,
     HttpResponse,
+    JoinComplete,
     MailDeliver,
     Type,
     body_of,
     packed,
     unpack,
 )
-from syncwatch.protocols.tps.keys import Identity
+from syncwatch.protocols.tps.keys import Identity, fingerprint, key_text
 from syncwatch.protocols.tps.noise import KEY_SIZE, Initiator, NoiseError, Transport
 
 NO_TIME = "1970-01-01T00:00:00.000Z"
@@ -51,10 +52,11 @@ NO_TIME = "1970-01-01T00:00:00.000Z"
 class TpsWire:
     """One attempt: the handshake, then frames. The keys and counters in it are good for one socket."""
 
-    __slots__ = ("_branch", "_handshake", "_over", "_transport")
+    __slots__ = ("_branch", "_handshake", "_identity", "_over", "_transport")
 
     def __init__(self, identity: Identity, branch_key: bytes, branch: str, ephemeral: bytes) -> None:
         self._handshake = Initiator(identity.static, branch_key, ephemeral)
+        self._identity = identity
         self._branch = branch
         self._transport: Transport | None = None
         self._over = False
@@ -66,6 +68,14 @@ class TpsWire:
     def ping(self, token: int) -> bytes:
         """A heartbeat with this number. A branch also takes it as leave to send its mail. Raises: RuntimeError before Ready."""
         return self._sealed(Heartbeat(), token)
+
+    def join(self, host_id: str) -> bytes:
+        """Who we are, for a branch that waits for a host: the key of our identity is the only one that it lets in from then on (§3). It does not answer.
+
+        Raises: RuntimeError before Ready.
+        """
+        key = self._identity.encryption_key
+        return self._sealed(JoinComplete(key_text(key), fingerprint(key), host_id), 0)
 
     def resync(self, after: int, since_s: float | None) -> bytes:
         """Never asked: a branch keeps no log. Raises: NotImplementedError."""

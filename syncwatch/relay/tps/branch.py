@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections import deque
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,19 +18,24 @@ from syncwatch.relay.ledger import Ledger
 from syncwatch.relay.logfacts import Published
 from syncwatch.relay.tps import frames
 from syncwatch.relay.tps.frames import Heard
+from syncwatch.relay.tps.identity import IdentityDirectory
 
 if TYPE_CHECKING:
     from syncwatch.relay.tps.channel import Channel
 
 HANDSHAKE_S = 10.0
-MAX_CONTENT = 65_000
+MAX_CONTENT = 1024 * 1024
+"""Of a mail. From about 65,000 bytes on it fits into no frame that anybody can open (wire: tps §5.3), and is sent all the same."""
 
 
 class Branch:
     """One branch. Until a host has joined, whoever knows its key is let in and may join."""
 
-    def __init__(self, seed: bytes, ledger: Ledger, clock: ServerClock, faults: Faults, name: str = "b1") -> None:
+    def __init__(
+        self, seed: bytes, ledger: Ledger, clock: ServerClock, faults: Faults, name: str = "b1", kept: IdentityDirectory | None = None
+    ) -> None:
         self.name = name
+        self._kept = kept
         self.ledger = ledger
         self.clock = clock
         self.faults = faults
@@ -40,7 +46,7 @@ class Branch:
         self.key = X25519PrivateKey.from_private_bytes(self.static).public_key().public_bytes_raw()
         """The public key that hosts dial."""
         self.signing_key = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
-        self.pinned: bytes | None = None
+        self.pinned: bytes | None = None if kept is None else kept.pinned
         """The host that alone is let in."""
         self.active: Channel | None = None
         self.outbox: deque[dict[str, Any]] = deque()
@@ -50,11 +56,11 @@ class Branch:
         self.responses: list[dict[str, Any]] = []
         """What hosts answered to `ask`."""
 
-    def token(self, host: str, port: int) -> str:
+    def token(self, host: str, port: int, transport: str = "ws") -> str:
         """What the branch prints to be joined."""
         keys = f"pubkey={_text(self.key)}&sigpubkey={_text(self.signing_key)}"
         fingerprint = hashlib.sha256(self.signing_key).hexdigest()
-        return f"tps://join?host={host}&port={port}&transport=ws&{keys}&fp=sha256:{fingerprint}"
+        return f"tps://join?host={quote(host, safe='')}&port={port}&transport={transport}&{keys}&fp=sha256:{fingerprint}"
 
     def pin(self, host_key: bytes) -> None:
         """Know this host from now on, without a join."""
@@ -63,10 +69,10 @@ class Branch:
     # What its owner does
 
     def mail(self, content: str, to: str = "host", sender: str = "agent") -> str:
-        """Put mail into the outbox, which an active channel takes at once; its id is returned.
+        """Put mail into the outbox, which an active channel takes at once; its id is returned. What is too large for a frame is lost, and the channel with it.
 
         Raises:
-            ValueError: it would not fit into a frame.
+            ValueError: not even the real branch would read it.
         """
         if len(content.encode()) > MAX_CONTENT:
             raise ValueError(f"mail of more than {MAX_CONTENT} bytes")
@@ -137,6 +143,8 @@ class Branch:
         told = str(body.get("hostFingerprint")).removeprefix("sha256:")
         if self.pinned is None and hashlib.sha256(key).hexdigest() == told:
             self.pinned = key
+            if self._kept is not None:
+                self._kept.pin(key, str(body.get("hostId")), self.clock.iso_ms())
 
     def _drain(self, channel: Channel, seq: int) -> None:
         """Send what waits. It is not kept: whoever ignores it has lost it."""
