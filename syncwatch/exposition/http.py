@@ -231,6 +231,8 @@ def _page(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
     ))  # fmt: skip
 
     async def page(_request: web.Request) -> web.Response:

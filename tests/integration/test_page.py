@@ -1,0 +1,428 @@
+"""The status page in a real Chromium: what it shows and how soon, who can use it, and what cannot get into it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from syncwatch.core.effects import Notice, Notify
+from syncwatch.core.health import Check, Component, Reason
+from syncwatch.core.snapshot import Snapshot, Transition
+from syncwatch.core.states import State
+from syncwatch.exposition import status
+from syncwatch.exposition.events import Broadcast
+from syncwatch.exposition.http import Controls, local_app
+from syncwatch.relay.kinds import Outage
+from tests.integration.chromium import Page, browser, page
+from tests.integration.sidecar import WATCHER, rig
+from tests.unit.snapshots import (
+    NOW_S,
+    WALL_S,
+    connection,
+    fresh_connection,
+    health,
+    held,
+    moment,
+    service,
+    snapshot,
+    timeline,
+)
+
+MARKUP = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>&amp;\u202egnp"
+"""What a peer may try: an element that acts, a script, an entity, and a character that turns the direction of writing."""
+
+TROUBLE = snapshot(
+    connections=(
+        connection(token_expiry_wall_s=WALL_S - 90.0, next_attempt_now_s=NOW_S + 4.0),
+        fresh_connection(name="files", upstream="https://api.relayfile.dev"),
+    ),
+    services=(service(),),
+    health=health(
+        held(Reason.BEHIND),
+        held(Reason.EVENTS_LOST, 100.0),
+        held(Reason.SERVICE_UNHEALTHY, 30.0, Component.SERVICE, "flair"),
+        names=("cast", "files"),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def devtools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One browser for all of these tests."""
+    with browser(tmp_path_factory.mktemp("chromium")) as address:
+        yield address
+
+
+@pytest.fixture
+async def tab(devtools: str) -> AsyncIterator[Page]:
+    """A page in it, 1280 pixels wide."""
+    async with page(devtools) as made:
+        await made.size(1280)
+        yield made
+
+
+def pictures(tmp_path: Path) -> Path:
+    """Where screenshots go: SYNCWATCH_SCREENSHOTS, for those who want to look at them."""
+    folder = Path(os.environ.get("SYNCWATCH_SCREENSHOTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@asynccontextmanager
+async def serving(taken: Snapshot, broadcast: Broadcast | None = None, token: str | None = None) -> AsyncIterator[str]:
+    """The local listener over one snapshot; yields its URL."""
+    read = None if token is None else lambda: token
+    app = local_app(lambda: taken, Controls(), broadcast or Broadcast(), read)
+    async with TestServer(app) as server:
+        yield str(server.make_url("/"))
+
+
+# --- live: a real sidecar beside a relay ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_dropped_connection_is_shown_within_a_second(tmp_path: Path, tab: Page) -> None:
+    """From the change of state (the stamp that the sidecar made) to the words on the page, watched from within the page: below a second in at
+    least one of three drops, and shown in each of them, whatever else the machine has to do."""
+    folder, delays_s = pictures(tmp_path), []
+    async with rig(tmp_path) as it, it.sidecar() as sidecar:
+        it.post(20)
+        await sidecar.caught_up(it.relay)
+        await tab.open(f"{sidecar.local}/")
+        await tab.until("document.querySelector('#stream').innerText === 'live'")
+        await tab.until("document.querySelector('#health').innerText.includes('healthy')")
+        healthy = await tab.screenshot(folder / "page-healthy.png")
+        assert "read open" == await tab.text("#read")
+        for number in range(3):
+            outage = it.relay.faults.begin(Outage(status=503))
+            await tab.run(SEEING)
+            it.relay.drop(WATCHER)
+            seen_ms = await tab.until("window.seenAt")
+            (fell,) = [one for one in (await sidecar.cast())["transitions"][:1] if one["to_state"] == "reconnecting"]
+            delays_s.append(seen_ms / 1000 - msgspec.convert(fell["at"]["time"], datetime).timestamp())
+            if number == 0:
+                await tab.shows("the server refused with HTTP 503")
+                assert "read closed: cast: reconnecting" == await tab.text("#read")
+                assert (await tab.run("document.title")).startswith("○ down · syncwatch ")
+                fault = await tab.screenshot(folder / "page-fault.png")
+            it.relay.faults.end(outage)
+            await tab.until("document.querySelector('#health').innerText.includes('healthy')")
+        assert [] == [error for error in tab.errors if "503" not in error]
+    assert min(delays_s) < 1.0, delays_s
+    assert [True, True] == [one.startswith(b"\x89PNG") and len(one) > 20_000 for one in (healthy, fault)]
+    assert healthy != fault
+
+
+SEEING = """
+window.seenAt = 0;
+window.watching?.disconnect();
+window.watching = new MutationObserver(() => {
+  if (!window.seenAt && document.querySelector('#connection-cast .pill').innerText.includes('reconnecting')) window.seenAt = Date.now();
+});
+window.watching.observe(document.body, { subtree: true, childList: true, characterData: true });
+"""
+"""Remembers when the page first shows that the connection is gone."""
+
+
+async def test_it_recovers_by_itself_when_the_sidecar_restarts(tmp_path: Path, tab: Page) -> None:
+    """While nobody answers it says so, and that the gate counts as closed; ages go on; then everything is as before, the notices those of the new
+    process."""
+    async with rig(tmp_path) as it:
+        async with it.sidecar() as sidecar:
+            url = f"{sidecar.local}/"
+            await tab.open(url)
+            await tab.until("document.querySelector('#health').innerText.includes('healthy')")
+            await tab.until("document.querySelectorAll('#notices li').length > 0")
+            await sidecar.end(signal.SIGTERM)
+        await tab.shows("The sidecar does not answer. What is shown is old; ages go on counting.")
+        assert ["? unknown", "read closed: no answer", "write closed: no answer"] == [
+            await tab.text(where) for where in ("#health", "#read", "#write")
+        ]
+        assert "? syncwatch" == await tab.run("document.title")
+        assert "The sidecar does not answer. What is shown is old; ages go on counting." == await tab.run("said.textContent")
+        before = await tab.text("#connection-cast dl")
+        await tab.until(f"document.querySelector('#connection-cast dl').innerText !== {json.dumps(before)}")
+        it.config["local_listen"] = urlsplit(url).netloc
+        async with it.sidecar(opened=False):
+            await tab.until("document.querySelector('#health').innerText.includes('healthy')")
+            assert await tab.run("document.querySelector('#trouble').hidden")
+            await tab.until("document.querySelector('#stream').innerText === 'live'")
+            await tab.until("said.textContent.startsWith('syncwatch is')")
+            told = await tab.until("document.querySelector('#notices').textContent")
+            assert "resumed" in told, told
+
+
+# --- what the page is made of: the local listener over a snapshot -------------------------------------------------------------------------
+
+
+async def test_everything_that_status_has_is_on_the_page(tab: Page) -> None:
+    """Each value of the document's connections, services, webhooks and checks has its place, also in parts that this page knows nothing about."""
+    async with serving(TROUBLE) as url:
+        await tab.open(url)
+        await tab.shows("What is wrong, gravest first")
+        assert ["cast", "files"] == await tab.run("[...document.querySelectorAll('#kinds section:first-child h3')].map(x => x.innerText)")
+        assert ["/livez", "/healthz", "/readyz", "/gate"] == await tab.run("[...document.querySelectorAll('#checks h3')].map(x => x.innerText)")
+        reasons = await tab.text("#troubles")
+        for held_ in status.document(TROUBLE)["reasons"]:
+            assert held_["advice"] in reasons
+        await tab.run("document.querySelectorAll('details').forEach(one => one.open = true)")
+        await tab.until("document.querySelectorAll('#connection-cast .fine h4').length > 8")
+        shown = await tab.text("#connection-cast")
+        cast = status.document(TROUBLE)["connections"][0]
+        wanted = {label for key, part in cast.items() if key not in ELSEWHERE for label in labels(key, part)}
+        assert len(wanted) > 60
+        assert set() == {label for label in wanted if label not in shown.splitlines()}
+        for words in ("607 missed: 500 recovered, 3 lost, 100 unaccounted, 4 still missing.", "resyncing → open: settled", "refused 3, timeout 1"):
+            assert words in shown
+        assert "14, 3 failed" in await tab.text("#service-flair")
+        assert "dropped" in await tab.text("#hook-ui")
+    assert [] == tab.errors
+
+
+ELSEWHERE = {"name", "health", "state", "state_since", "reasons", "transitions", "protocol", "dialect", "continuity", "upstream"}
+"""What stands in a card's head and in its list of changes."""
+
+
+def labels(key: str, part: Any) -> set[str]:
+    """The labels under which a part of the document is shown."""
+    moment_or_counts = isinstance(part, dict) and ("time" in part or all(isinstance(one, int | float) for one in part.values()))
+    if isinstance(part, dict) and not moment_or_counts:
+        return {label for inner, one in part.items() if inner not in ELSEWHERE | {"last_failure"} for label in labels(inner, one)}
+    return {key.removesuffix("_s").removesuffix("_bytes").replace("_", " ")}
+
+
+async def test_what_comes_later_is_shown_as_well(tab: Page) -> None:
+    """Watchers, mirrors and kinds of things that nobody thought of yet: named, with their state, reasons, values and changes."""
+    document = status.document(TROUBLE)
+    reason = {"component": "watcher", "name": "project", "reason": "watcher_dead", "incident": False, "since": {"time": "2026-11-20T13:05:40.000Z", "age_s": 60.0}, "advice": "restart it"}
+    watcher = {
+        "name": "project", "health": "down", "state": "dead", "state_since": {"time": "2026-11-20T13:05:40.000Z", "age_s": 60.0}, "reasons": [reason],
+        "path": "/srv/project", "last_event": {"time": "2026-11-20T13:05:40.000Z", "age_s": 61.0}, "restarts": {"overflow": 2, "root_gone": 0},
+        "transitions": [{"at": {"time": "2026-11-20T13:05:40.000Z", "age_s": 60.0}, "from_state": "alive", "to_state": "dead", "reason": "root gone"}],
+        "sentinel": {"seen": 12, "mean_s": 0.25},
+    }  # fmt: skip
+    document |= {"watchers": [watcher], "mirrors": [{"name": "agent", "health": "healthy", "pending_bytes": 12}], "oracles": [{"name": "delphi", "moods": 3}]}
+
+    async def changed(_request: web.Request) -> web.Response:
+        return web.json_response(document)
+
+    app = local_app(lambda: TROUBLE, Controls(), Broadcast())
+    app.router._resources = [one for one in app.router._resources if one.canonical != "/status"]
+    app.router._resource_index.pop("/status")
+    app.router.add_get("/status", changed)
+    async with TestServer(app) as server:
+        await tab.open(str(server.make_url("/")))
+        await tab.shows("delphi")
+        await tab.run("document.querySelector('#watcher-project details').open = true")
+        await tab.shows("sentinel")
+        shown = (await tab.text("#watcher-project")).splitlines()
+        assert {"project", "watcher dead for 1 min", "/srv/project", "overflow 2", "alive → dead: root gone", "seen 12, mean 0.3 s"} <= set(shown), shown
+        assert "○ down, dead for 1 min" in shown
+        assert "12 bytes" in await tab.text("#mirror-agent")
+        assert ["Connections", "Watchers", "Mirrors", "Services", "Hooks", "Oracles"] == await tab.run("[...document.querySelectorAll('#kinds h2')].map(x => x.textContent)")
+
+
+async def test_ages_tick_and_a_selection_survives(tab: Page) -> None:
+    """What is shown grows older between two answers; the nodes stay, so that focus, selection and unfolded details do too."""
+    async with serving(TROUBLE) as url:
+        await tab.open(url)
+        await tab.shows("What is wrong, gravest first")
+        await tab.run("window.kept = document.querySelector('#connection-cast dd'); window.seen = new Set(); void 0")
+        await tab.run("document.querySelector('#connection-cast details').open = true")
+        await tab.run("new MutationObserver(() => seen.add(kept.innerText)).observe(kept, { childList: true, characterData: true, subtree: true })")
+        await tab.until("window.seen.size >= 2")
+        assert await tab.run("kept.isConnected && document.querySelector('#connection-cast details').open")
+
+
+async def test_names_from_peers_are_text(tab: Page) -> None:
+    """In every place that a peer's or a configuration's words can reach: no element of theirs, no script, nothing that turns the text around it."""
+    hostile = Broadcast()
+    hostile.publish(Notify(Notice.STATE, WALL_S, {"connection": MARKUP, "reason": MARKUP}))
+    cast = connection(
+        name=MARKUP, upstream=MARKUP, last_failure=MARKUP, close_codes={MARKUP: 1},
+        timeline=timeline(recent=(Transition(moment(5.0), State.OPEN, State.RECONNECTING, MARKUP),)),
+    )  # fmt: skip
+    taken = snapshot(
+        connections=(cast,), services=(service(name=MARKUP, last_failure=MARKUP),),
+        health=health(held(Reason.RECONNECTING, name=MARKUP), names=(MARKUP,), checks={"livez": (Check(MARKUP, False, MARKUP),)}),
+    )  # fmt: skip
+    async with serving(taken, hostile) as url:
+        await tab.open(url)
+        await tab.shows("<img src=x")
+        await tab.run("document.querySelectorAll('details').forEach(one => one.open = true)")
+        await tab.until("document.querySelector('#notices').innerText.includes('<img')")
+        shown = await tab.text()
+        assert 10 <= shown.count("<script>document.title='owned'</script>&amp;"), shown
+        assert 0 == await tab.run("document.querySelectorAll('img, script:not(body > script:last-of-type), iframe, [onerror]').length")
+        assert "owned" not in await tab.run("document.title")
+        await tab.run("document.querySelector('#troubles a').click()")
+        assert "H3" == await tab.run("document.querySelector(':target').querySelector('h3').tagName"), "the link leads to its card"
+    assert [] == tab.errors
+    assert {urlsplit(url).netloc} == {urlsplit(one).netloc for one in tab.requested if not one.startswith("data:")}, "nothing from elsewhere"
+
+
+async def test_the_policy_stops_what_the_page_would_never_do(tab: Page) -> None:
+    """Even if markup got in: no script, no style, no image, no request to another place, no markup made from text."""
+    async with serving(TROUBLE) as url:
+        await tab.open(url)
+        await tab.shows("What is wrong, gravest first")
+        await tab.run("window.stopped = []; addEventListener('securitypolicyviolation', e => stopped.push(e.effectiveDirective)); void 0")
+        for attempt in (
+            "document.body.innerHTML = '<b>x</b>'",
+            "document.createElement('div').setAttribute('onclick', 'document.title = 1')",
+            "document.createElement('script').text = 'document.title = 1'",
+        ):
+            assert "TypeError" == await tab.run(f"(() => {{ try {{ {attempt}; }} catch (e) {{ return e.name; }} }})()"), attempt
+        await tab.run("{ const s = document.createElement('img'); s.src = '/status'; document.body.append(s); }")
+        await tab.run("{ const s = document.createElement('style'); s.textContent = 'body { color: red }'; document.body.append(s); }")
+        await tab.run("fetch('http://127.0.0.2:1/').catch(() => 0)")
+        await tab.until("stopped.includes('connect-src')")
+        assert {"require-trusted-types-for", "img-src", "style-src-elem", "connect-src"} == set(await tab.run("stopped"))
+
+
+async def test_it_asks_for_the_token_and_keeps_it_to_itself(tab: Page) -> None:
+    """A listener with a token: the door, a wrong one, the right one; the stream carries it too, and no address ever does."""
+    hello = Broadcast()
+    hello.publish(Notify(Notice.STATE, WALL_S, {"connection": "cast"}))
+    async with serving(TROUBLE, hello, token="let-me-in") as url:
+        await tab.open(url)
+        await tab.until("document.querySelector('#door')?.hidden === false && document.activeElement.id === 'token'")
+        for given, answer in (("wrong", "This is not the token."), ("let-me-in", "What is wrong, gravest first")):
+            await tab.call("Input.insertText", text=given)
+            await tab.press("Enter")
+            await tab.shows(answer)
+            await tab.run("document.querySelector('#token').focus()")
+        assert await tab.run("door.hidden && document.querySelector('#token').value === ''")
+        await tab.until("document.querySelectorAll('#notices li').length === 1")
+    assert not [one for one in tab.requested if "let-me-in" in one]
+
+
+# --- for everybody ---------------------------------------------------------------------------------------------------------------------------
+
+
+async def test_on_a_phone_nothing_is_cut_off(tmp_path: Path, tab: Page) -> None:
+    """360 pixels: no sideways scrolling, with everything unfolded, long names and all; what is pressed is large enough for a finger."""
+    taken = snapshot(connections=(connection(name="a-very-long-name-of-a-connection-without-any-space-in-it-at-all", upstream="https://" + "x" * 200),))
+    for number, shown in enumerate((TROUBLE, taken)):
+        async with serving(shown) as url:
+            await tab.size(360, 740, mobile=True)
+            await tab.open(url)
+            await tab.shows("Checks")
+            await tab.until("document.querySelectorAll('article').length > 3")
+            await tab.run("document.querySelectorAll('details').forEach(one => one.open = true)")
+            await tab.until("document.querySelectorAll('.fine h4').length > 8")
+            assert 360 == await tab.run("Math.max(document.documentElement.scrollWidth, innerWidth)")
+            assert [] == await tab.run("[...document.querySelectorAll('body *')].filter(one => one.getBoundingClientRect().right > 361).map(one => one.outerHTML.slice(0, 80))")
+            assert 24 <= await tab.run("Math.min(...[...document.querySelectorAll('summary')].filter(one => one.checkVisibility()).map(one => one.getBoundingClientRect().height))")
+            await tab.screenshot(pictures(tmp_path) / f"page-phone-{number}.png")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_everything_can_be_read(tmp_path: Path, tab: Page, scheme: str) -> None:
+    """The contrast of every text against what is behind it is at least 4.5 to 1 (WCAG 2.2, 1.4.3), light and dark; the colours differ."""
+    async with serving(TROUBLE) as url:
+        await tab.scheme(scheme)
+        await tab.open(url)
+        await tab.shows("What is wrong, gravest first")
+        await tab.run("document.querySelectorAll('details').forEach(one => one.open = true)")
+        await tab.until("document.querySelectorAll('.fine h4').length > 8")
+        measured = await tab.run(CONTRASTS)
+        assert len(measured) > 150
+        assert [] == [one for one in measured if one["ratio"] < 4.5]
+        assert ("light" == scheme) == (await tab.run("luminance(getComputedStyle(document.body).backgroundColor) > 0.5"))
+        await tab.screenshot(pictures(tmp_path) / f"page-{scheme}.png")
+
+
+CONTRASTS = """
+window.luminance = (colour) => {
+  const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map(Number).map(x => x / 255).map(x => x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+(() => {
+  const behind = (node) => {
+    for (let one = node; one; one = one.parentElement) {
+      const colour = getComputedStyle(one).backgroundColor;
+      if (!/, 0\\)$/.test(colour)) return colour;
+    }
+  };
+  const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !node.checkVisibility() || node.closest('script, style, .unseen, .skip')) continue;
+    const [a, b] = [luminance(getComputedStyle(node).color), luminance(behind(node))].sort((x, y) => y - x);
+    found.push({ text: walker.currentNode.data.slice(0, 40), ratio: (a + 0.05) / (b + 0.05) });
+  }
+  return found;
+})()
+"""
+"""The contrast ratio of each visible text, by the definition of WCAG."""
+
+
+async def test_it_can_be_used_with_the_keyboard(tab: Page) -> None:
+    """Tab goes to everything that can be used, in the order in which it stands there, and shows where it is; Enter skips, follows, unfolds."""
+    async with serving(TROUBLE) as url:
+        await tab.open(url)
+        await tab.shows("What is wrong, gravest first")
+        visited = []
+        for _ in range(20):
+            await tab.press("Tab")
+            where = await tab.run(
+                "[document.activeElement.tagName, document.activeElement.innerText, getComputedStyle(document.activeElement).outlineStyle]"
+            )
+            if where[0] == "BODY":
+                break
+            visited.append(where)
+        assert {"solid"} == {outline for _, _, outline in visited}
+        texts = [text for _, text, _ in visited]
+        assert ["Skip to the connections", "cast", "cast", "flair", "Everything that was counted"] == texts[:5]
+        assert "/status as JSON" == texts[-1]
+        await tab.open(url)
+        await tab.shows("What is wrong, gravest first")
+        await tab.press("Tab")
+        await tab.press("Enter")
+        assert "all" == await tab.run("document.activeElement.id"), "past the header"
+        await tab.run("document.querySelector('#connection-cast summary').focus()")
+        await tab.press("Enter")
+        await tab.until("document.querySelector('#connection-cast details').open")
+        assert "SUMMARY" == await tab.run("document.activeElement.tagName"), "and stays where it was"
+
+
+async def test_a_screen_reader_finds_its_way(tab: Page) -> None:
+    """Landmarks, headings without gaps, cards with names, one polite live region that hears of changes and never of a tick."""
+    async with serving(TROUBLE) as url:
+        await tab.open(url)
+        await tab.shows("What is wrong, gravest first")
+        tree = (await tab.call("Accessibility.getFullAXTree"))["nodes"]
+        roles: dict[str, list[str]] = {}
+        for node in tree:
+            if not node["ignored"]:
+                roles.setdefault(node["role"]["value"], []).append(node.get("name", {}).get("value", ""))
+        assert {"banner", "main", "contentinfo", "status"} <= set(roles)
+        assert 1 == len(roles["main"])
+        sections = ["What is wrong, gravest first", "Connections", "Services", "Hooks", "Checks", "What happened lately (UTC)"]
+        assert sections == await tab.run("[...document.querySelectorAll('h2')].filter(x => x.checkVisibility()).map(x => x.innerText)")
+        assert sorted(sections) == sorted(roles["region"])
+        assert {"cast", "files", "flair", "ui"} <= set(roles["article"])
+        levels = await tab.run("[...document.querySelectorAll('h1, h2, h3, h4')].filter(x => x.checkVisibility()).map(x => +x.tagName[1])")
+        assert 1 == levels[0]
+        assert [] == [(a, b) for a, b in itertools.pairwise(levels) if b > a + 1]
+        assert "polite" == await tab.run("said.ariaLive")
+        assert "syncwatch is degraded" == await tab.run("said.textContent")
+        assert 0 == await tab.run("document.querySelectorAll('[aria-live] dd, [aria-live] .pill, [role=alert]').length")
+        await tab.run("window.heard = []; new MutationObserver(() => heard.push(said.textContent)).observe(said, { childList: true, characterData: true, subtree: true }); void 0")
+        before = await tab.text("#connection-cast dl")
+        await tab.until(f"document.querySelector('#connection-cast dl').innerText !== {json.dumps(before)}")
+        assert [] == await tab.run("heard"), "ages tick in silence"
+        assert "en" == await tab.run("document.documentElement.lang")
