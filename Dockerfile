@@ -1,22 +1,34 @@
-# The sidecar in a slim image: nothing to build with, no root, nothing it must write to but /var/lib/syncwatch.
-FROM python:3.13-slim AS build
+# The sidecar in a slim image: nothing to build or install with, no root, nothing it must write to but /var/lib/syncwatch.
+# BASE is any image with Python 3.11 or newer and its venv module.
+ARG BASE=python:3.13-slim
+
+FROM ${BASE} AS build
 ARG REVISION=""
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE requirements-dev.lock ./
 COPY syncwatch syncwatch
 RUN printf '%s' "${REVISION}" > syncwatch/REVISION \
- && python -m venv /opt/syncwatch \
- && /opt/syncwatch/bin/pip install --no-cache-dir . \
- && /opt/syncwatch/bin/pip uninstall --yes pip
+ && python3 -m venv /opt/syncwatch \
+ && /opt/syncwatch/bin/python -m pip install --no-cache-dir --constraint requirements-dev.lock . \
+ && /opt/syncwatch/bin/python -m pip uninstall --yes pip \
+ && rm -rf /opt/syncwatch/lib/python3*/site-packages/setuptools* /opt/syncwatch/lib/python3*/site-packages/pkg_resources
 
-FROM python:3.13-slim
+FROM ${BASE}
 ARG REVISION=""
+ARG VERSION=""
+ARG CREATED=""
 LABEL org.opencontainers.image.title="syncwatch" \
       org.opencontainers.image.description="A sidecar that tells the truth about real-time sync connections" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.created="${CREATED}" \
       org.opencontainers.image.revision="${REVISION}"
+# What could install something goes; the state directory is the one place that is written to.
+RUN rm -rf /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/ensurepip /usr/local/bin/pip* \
+           /usr/lib/python3*/ensurepip /usr/share/python-wheels \
+ && mkdir -m 0700 /var/lib/syncwatch \
+ && chown 65532:65532 /var/lib/syncwatch
 COPY --from=build /opt/syncwatch /opt/syncwatch
-RUN mkdir -m 0700 /var/lib/syncwatch && chown 65532:65532 /var/lib/syncwatch
 ENV PATH=/opt/syncwatch/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

