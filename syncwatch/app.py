@@ -61,6 +61,7 @@ _LEVELS = {
     Notice.RESET: "warning",
     Notice.DEGRADED: "warning",
     Notice.HOOK: "warning",
+    Notice.NO_ECHO: "warning",
     Notice.STORAGE: "warning",
 }
 

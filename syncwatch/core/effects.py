@@ -88,6 +88,7 @@ class Notice(enum.StrEnum):
     GATE = "gate"  # purpose, open, detail
     HOOK = "hook"  # hook, result, detail
     SERVICE = "service"  # service, result, reason, detail
+    NO_ECHO = "no_echo"  # detail
     STORAGE = "storage"  # result (failed, stored, lost), detail, waiting
     RESUMED = "resumed"  # cursor, epoch, age_s, or detail why not
 

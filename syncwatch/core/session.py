@@ -63,6 +63,7 @@ from syncwatch.core.wire import (
 
 if TYPE_CHECKING:
     from syncwatch.core.keeping import Keeping
+    from syncwatch.core.rivals import Rivals
 
 __all__ = ["Entropy", "Session", "SessionSettings"]
 
@@ -96,6 +97,10 @@ STREAM_REASONS = frozenset(
     }
 )
 """Those of them that need a server which can be asked."""
+CLOSED_UNREADY = {1008: AttemptFailure.UNAUTHORIZED, 1011: AttemptFailure.REJECTED}
+"""What a close code means before the codec's own handshake is complete: not to us, or not now. Any other end there is `protocol`."""
+POLITE = frozenset({1000, 1005, 1006})
+"""With PEER_CLOSED: the peer went of its own will and complained about nothing. A socket without close frames ends with 1006 (a reset is no PEER_CLOSED)."""
 LEFT_WIRES = 2  # of so many connections that we closed, what was on its way is still read
 _OTHER_WORDS = frozenset({Ack, Control, Deposit, Invalid, Pong, Ready, Reply})
 """Every word but an event: asked for each frame, where `isinstance` of an event, which may be of a codec's own kind, costs several times as much."""
@@ -144,6 +149,11 @@ class Session:
             from syncwatch.core.keeping import Keeping
 
             self.keeping = Keeping()
+        self.rivals: Rivals | None = None
+        if protocol.traits.rival_s:
+            from syncwatch.core.rivals import Rivals
+
+            self.rivals = Rivals(protocol.traits.rival_s)
         self.ledger: Ledger = self.recovery.ledger
         self._resume = resume
         self._totals = Totals(since_wall_s=0.0) if resume is None else resume.totals
@@ -166,6 +176,7 @@ class Session:
         self._established: Moment | None = None
         self._last_failure: str | None = None
         self._half_open: tuple[Direction, float] | None = None
+        self._no_echo_since_s: float | None = None
         self._incidents: dict[Reason, tuple[float, float]] = {}  # since, last
         self._token_expiry_s: float | None = None
         self._clock_offset_s: float | None = None
@@ -232,6 +243,10 @@ class Session:
             possible -= STREAM_REASONS
         if self.keeping is not None:
             possible |= {Reason.GAP_OPEN, Reason.EVENTS_LOST}
+        if self.protocol.traits.echo_optional:
+            possible.add(Reason.NO_ECHO)
+        if self.rivals is not None:
+            possible.add(Reason.DUPLICATE_CLIENT)
         if self.settings.stale_after_s is not None:
             possible.add(Reason.STALE)
         if self.canary is not None:
@@ -403,8 +418,7 @@ class Session:
         elif troubled:
             self.notify(now, Notice.STORAGE, result="stored", detail="everything is stored", waiting=0)
         if self._held and not keeping.troubled and keeping.roomy:
-            self._held = False
-            self._out.append(Hold(self.attempts.number, on=False))
+            self._hold(now, on=False)
         return self._done(now)
 
     def failed(
@@ -426,7 +440,8 @@ class Session:
             self._oversized += 1
             self.anomaly(now, Anomaly.OVERSIZED, detail)
         if not self._ready:
-            self._attempt_failed(now, AttemptFailure.PROTOCOL, detail or f"closed with {code} during the handshake", None)
+            failure = CLOSED_UNREADY.get(code or 0, AttemptFailure.PROTOCOL)
+            self._attempt_failed(now, failure, detail or f"closed with {code} during the handshake", None)
         else:
             self._disconnected(now, reason, code, detail)
         if oversized:
@@ -556,6 +571,8 @@ class Session:
         self._last_failure = None
         self.notify(now, Notice.ESTABLISHED, handshake_s=handshake_s, attempt=self.attempts.number)
         self.heartbeat.opened(now)
+        if self.rivals is not None:
+            self.rivals.ready(now)
         self.recovery.ready(now, self.attempts.number)
         if self._troubled:  # which it has become meanwhile
             self.drop(now, Disconnect.OVERFLOW, self._trouble())
@@ -576,10 +593,16 @@ class Session:
         stable = self._stable
         self._let_go(now)
         self.attempts.disconnected(reason, code)
+        rivals = self.rivals
+        if rivals is not None:
+            rivals.ended(now, reason is Disconnect.PEER_CLOSED and code in POLITE)
+            detail = detail if rivals.since_s is None else f"{detail}; so did the {rivals.cuts - 1} before it, each soon after it was made: another client has the same identity"
         if not stable:
             self.attempts.consecutive += 1
         spread = self.entropy.random() if stable else None
         delay_s = self.attempts.schedule(now, self.entropy.random(), spread)
+        if rivals is not None and rivals.since_s is not None:
+            delay_s = self.attempts.reprobe(now, max(delay_s, self.settings.backoff.max_s, self.settings.breaker_retry_s))
         self._last_failure = f"{reason}: {detail}" if detail else str(reason)
         self.notify(now, Notice.DISCONNECTED, reason=reason, code=code, detail=detail, retry_in_s=delay_s)
         self.move(now, State.RECONNECTING, str(reason))
@@ -603,10 +626,15 @@ class Session:
         if kind is Pong:
             assert isinstance(said, Pong)
             self._pongs += 1
+            late = self.heartbeat.late
             if self.heartbeat.answered(now, now + self._wall_offset, said.token):
                 self._half_open = None
                 self.recovery.answered(now)
-            if said.server_time_s is not None:  # stamped on the way: half the round trip ago is the best guess
+            elif self.heartbeat.late > late:
+                self.ledger.urgent = True  # it is asked again at once
+            if self.heartbeat.echoed:
+                self._no_echo_since_s = None
+            if said.server_time_s is not None and self.heartbeat.late == late:  # stamped on the way: half the round trip ago is the best guess
                 self._clock_offset(said.server_time_s - (now + self._wall_offset - (self.heartbeat.last_rtt_s or 0.0) / 2.0))
         elif isinstance(said, Ack):
             self._controls += 1
@@ -651,8 +679,12 @@ class Session:
             return
         self._out.append(store)
         if keeping.full and not self._held and self._wire is not None:
-            self._held = True
-            self._out.append(Hold(self.attempts.number, on=True))
+            self._hold(now, on=True)
+
+    def _hold(self, now: float, on: bool) -> None:
+        self._held = on
+        self.heartbeat.held(on, now)
+        self._out.append(Hold(self.attempts.number, on))
 
     def _tick_keeping(self, now: float, keeping: Keeping) -> None:
         before = keeping.failure
@@ -692,9 +724,13 @@ class Session:
         if self._stable_at_s <= now:
             self._stable_at_s, self._stable = math.inf, True
             self.attempts.stable()
+        if self.rivals is not None:
+            self.rivals.tick(now)
+        if self._held:  # answers would lie there unread, and a ping may ask for more of what cannot be taken
+            self.recovery.tick(now)
+            return
         direction = self.heartbeat.verdict(now, self._frame_s)
-        if direction is not None:
-            self._half_open_found(now, direction)
+        if direction is not None and self._unanswered(now, direction):
             return
         token = self.heartbeat.due(now, now + self._wall_offset)
         if token is not None:
@@ -702,13 +738,33 @@ class Session:
             self.send(self._wire.ping(token), FrameKind.HEARTBEAT)
         self.recovery.tick(now)
 
-    def _half_open_found(self, now: float, direction: Direction) -> None:
-        self._half_open = (direction, now)
-        self.notify(now, Notice.HALF_OPEN, direction=direction)
+    def _unanswered(self, now: float, direction: Direction) -> bool:
+        """A ping died. Whether the connection did with it: where the protocol is patient, only after a while; where echoes are optional, and there never was
+        one, not at all.
+        """
+        traits, heartbeat = self.protocol.traits, self.heartbeat
+        if traits.echo_optional and not heartbeat.echoed:
+            if self._no_echo_since_s is None:
+                self._no_echo_since_s = now
+                self.notify(now, Notice.NO_ECHO, detail="this peer has never answered a ping")
+            return False
+        if not traits.patience:
+            self._half_open_found(now, direction)
+        elif self._half_open is None or self._half_open[0] is not direction:
+            since_s = now if self._half_open is None else self._half_open[1]
+            self._half_open_found(now, direction, since_s)
+        if traits.patience and heartbeat.silent_s(now) < traits.patience * heartbeat.interval_s:
+            return False
         if direction is Direction.SEND:
             self.drop(now, Disconnect.SEND_TIMEOUT, "frames arrive but pings are not answered")
         else:
             self.drop(now, Disconnect.HEARTBEAT_TIMEOUT, "no pong")
+        return True
+
+    def _half_open_found(self, now: float, direction: Direction, since_s: float | None = None) -> None:
+        self._half_open = (direction, now if since_s is None else since_s)
+        self.heartbeat.half_open[direction] += 1
+        self.notify(now, Notice.HALF_OPEN, direction=direction)
 
     def _tick_canary(self, now: float) -> None:
         canary = self.canary
@@ -796,7 +852,11 @@ class Session:
             deadline = min(deadline, self.attempts.retry_at_s)
         if not self._ready:
             return deadline
-        return min(deadline, self._stable_at_s, self.heartbeat.deadline, self.recovery.deadline(now))
+        if self.rivals is not None:
+            deadline = min(deadline, self.rivals.deadline)
+        if not self._held:
+            deadline = min(deadline, self.heartbeat.deadline)
+        return min(deadline, self._stable_at_s, self.recovery.deadline(now))
 
     # ------------------------------------------------------------------ outputs
 
@@ -834,6 +894,10 @@ class Session:
             direction, since_s = self._half_open
             reason = Reason.SEND_HALF_OPEN if direction is Direction.SEND else Reason.HEARTBEAT_TIMEOUT
             found.append(Condition(reason, since_s))
+        if self._no_echo_since_s is not None and self._ready:
+            found.append(Condition(Reason.NO_ECHO, self._no_echo_since_s))
+        if self.rivals is not None and self.rivals.since_s is not None:
+            found.append(Condition(Reason.DUPLICATE_CLIENT, self.rivals.since_s))
         return found
 
     def _stream_conditions(self, now: float) -> list[Condition]:

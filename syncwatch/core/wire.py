@@ -47,6 +47,9 @@ class Traits(msgspec.Struct, frozen=True):
     settle: Settle
     feed: bool = False  # the server keeps a log that can be read over HTTP: polled when there is no socket, and audited
     keeps: bool = False  # its events are deposits: the server sends each once and forgets it, so it is ours to store
+    patience: int = 0  # heartbeat intervals without any answer before a connection is re-made; 0: the first ping that dies ends it
+    echo_optional: bool = False  # some versions of the peer never answer pings: a connection is not ended for that
+    rival_s: float = 0.0  # a second client with our identity has our connection closed (1000) within so long; 0: it does not work like that
     resumes: bool = True  # the socket itself brings what was missed, from the number named at the dial or asked for on it
 
 

@@ -241,10 +241,7 @@ LABEL_SETS: Mapping[str, tuple[LabelSet, ...]] = {
 COMPONENTS = (Component.CONNECTION, Component.SERVICE, Component.SIDECAR)
 """Components that exist in this version."""
 
-_NOT_YET = {
-    *(Reason.NO_ECHO, Reason.DUPLICATE_CLIENT),
-    *(Reason.WATCHER_DEAD, Reason.WATCHER_BLIND, Reason.MIRROR_STUCK),
-}
+_NOT_YET = {Reason.WATCHER_DEAD, Reason.WATCHER_BLIND, Reason.MIRROR_STUCK}
 REASONS = tuple(reason for reason in Reason if reason not in _NOT_YET)
 """Reasons that something in this version can have, gravest first."""
 

@@ -204,7 +204,10 @@ PUBLIC: dict[str, set[str]] = {
     "core.ledger": {"Settled", "Ledger"},
     "core.recovery": {"SessionSettings", "Entropy", "Line", "Pace", "Recovery"},
     "core.resync": {"PATIENCE", "UNANSWERED_LIMIT", "Round", "Resync"},
-    "core.session": {"ANOMALY_NOTICE_S", "CONNECTION_REASONS", "STREAM_REASONS", "LEFT_WIRES", "Session"},
+    "core.session": {
+        "ANOMALY_NOTICE_S", "CONNECTION_REASONS", "STREAM_REASONS", "CLOSED_UNREADY", "POLITE", "LEFT_WIRES", "Session",
+    },
+    "core.rivals": {"CUTS", "Rivals"},
     "core.keeping": {
         "HOLD_COUNT", "HOLD_BYTES", "MOST_COUNT", "MOST_BYTES", "STALL_S", "RETRY_MIN_S", "RETRY_MAX_S", "Waiting", "Keeping",
     },

@@ -99,7 +99,7 @@ def test_nothing_arrived_since_the_ping_means_the_receive_side_is_dead() -> None
     assert 10.0 == heartbeat.deadline
     assert None is heartbeat.verdict(9.999, None)
     assert Direction.RECEIVE is heartbeat.verdict(10.0, 0.0)
-    assert {Direction.RECEIVE: 1, Direction.SEND: 0} == heartbeat.half_open
+    assert 1 == heartbeat.missed
 
 
 def test_frames_that_arrived_since_prove_the_receive_side_only() -> None:
@@ -107,7 +107,7 @@ def test_frames_that_arrived_since_prove_the_receive_side_only() -> None:
     heartbeat = beating()
     ping(heartbeat, 0.0)
     assert Direction.SEND is heartbeat.verdict(10.0, 0.1)
-    assert {Direction.RECEIVE: 0, Direction.SEND: 1} == heartbeat.half_open
+    assert 1 == heartbeat.missed
 
 
 def test_what_was_not_answered_when_the_connection_ended_was_missed() -> None:
@@ -147,3 +147,45 @@ def test_sent_is_always_acknowledged_missed_or_outstanding(script: list[tuple[st
         assert picture.sent == picture.acknowledged + picture.missed + picture.outstanding
         assert picture.acknowledged == picture.rtt.cumulative[-1]
         assert picture.late <= picture.missed
+
+
+def test_a_late_answer_is_no_proof_but_a_reason_to_ask_again() -> None:
+    """It stays missed; the next ping goes at once, and only the answer to that, in time, clears anything."""
+    heartbeat = beating()
+    first = ping(heartbeat, 0.0)
+    assert (False, 0) == (heartbeat.echoed, heartbeat.late)
+    assert Direction.RECEIVE is heartbeat.verdict(10.0, None)
+    assert (15.0, 10.0) == (heartbeat.deadline, heartbeat.silent_s(10.0))
+    assert not heartbeat.answered(11.0, WALL_S, first)
+    assert (11.0, 1, 1, True, 1.0) == (heartbeat.deadline, heartbeat.missed, heartbeat.late, heartbeat.echoed, heartbeat.silent_s(12.0))
+    second = ping(heartbeat, 11.0)
+    assert heartbeat.answered(11.1, WALL_S, second)
+    assert (26.0, 1, 1) == (heartbeat.deadline, heartbeat.acknowledged, heartbeat.missed)
+
+
+def test_a_burst_of_late_answers_asks_once() -> None:
+    """And each of them counts once, whatever comes again."""
+    heartbeat = beating()
+    tokens = []
+    for now in (0.0, 15.0, 30.0, 45.0):
+        tokens.append(ping(heartbeat, now))
+        assert heartbeat.verdict(now + 10.0, None)
+    for token in (*tokens, *tokens):
+        assert not heartbeat.answered(56.0, WALL_S, token)
+    assert (4, 4, 0) == (heartbeat.late, heartbeat.missed, heartbeat.acknowledged)
+    assert (5, None) == (heartbeat.due(56.0, WALL_S), heartbeat.due(56.0, WALL_S))
+
+
+def test_what_lay_unread_is_not_held_against_the_peer() -> None:
+    """While nothing is read no ping dies, and a round trip that ended unread is not measured."""
+    heartbeat = beating()
+    first = ping(heartbeat, 0.0)
+    heartbeat.held(True, 5.0)
+    heartbeat.held(False, 100.0)
+    assert (15.0, 0.0) == (heartbeat.deadline, heartbeat.silent_s(100.0))
+    assert None is heartbeat.verdict(109.9, None)
+    assert heartbeat.answered(109.9, WALL_S, first)
+    assert (1, None, 0) == (heartbeat.acknowledged, heartbeat.last_rtt_s, heartbeat.rtt.count)
+    second = ping(heartbeat, 110.0)
+    assert Direction.RECEIVE is heartbeat.verdict(120.0, 109.9)
+    assert not heartbeat.answered(120.5, WALL_S, second)

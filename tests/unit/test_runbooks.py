@@ -14,15 +14,13 @@ SEVERITIES = {rule["alert"]: rule["labels"]["severity"] for rule in reversed(ale
 """Of several rules of one alert, the first and fastest one's."""
 
 OF_LATER_COMPONENTS = {
-    Reason.NO_ECHO,
-    Reason.DUPLICATE_CLIENT,
     Reason.WATCHER_DEAD,
     Reason.WATCHER_BLIND,
     Reason.MIRROR_STUCK,
 }
 """Reasons that nothing in this version can have; each gets its section with its component."""
 
-COMMANDS = {"run", "demo", "relay", "status", "gate", "check config"}
+COMMANDS = {"run", "demo", "relay", "status", "gate", "check config", "tps join"}
 
 
 def test_every_runbook_belongs_to_an_alert() -> None:
@@ -62,7 +60,7 @@ def test_runbook_commands_exist() -> None:
     """Every `syncwatch` command in a block or a sentence is one of the program's."""
     used: set[str] = set()
     for page in RUNBOOKS.glob("*.md"):
-        used |= set(re.findall(r"(?:^|`|-- )syncwatch ((?:check )?[a-z]+)", page.read_text(), re.MULTILINE))
+        used |= set(re.findall(r"(?:^|`|-- )syncwatch ((?:check |tps )?[a-z]+)", page.read_text(), re.MULTILINE))
     assert used
     assert used <= COMMANDS
 

@@ -112,14 +112,27 @@ class TestHandshakeTimeout:
         host.hear(message(Ready())).tick().pass_time(60.0)
         assert (State.OPEN, []) == (host.session.state, host.closes())
 
-    def test_a_socket_that_ends_before_ready_is_a_failed_attempt(self) -> None:
-        """Reason `protocol`; nothing was established, so nothing was disconnected."""
-        host = Host(protocol=ScriptedProtocol(first_words=())).start().open().drop(Disconnect.PEER_CLOSED, 1008)
+    @pytest.mark.parametrize(
+        ("reason", "code", "failure", "told", "state"),
+        [
+            (Disconnect.PEER_ERROR, 1008, AttemptFailure.UNAUTHORIZED, Reason.UNAUTHORIZED, State.FAILED),
+            (Disconnect.PEER_ERROR, 1011, AttemptFailure.REJECTED, Reason.UPSTREAM_ERROR, State.RECONNECTING),
+            (Disconnect.PEER_CLOSED, 1000, AttemptFailure.PROTOCOL, Reason.RECONNECTING, State.RECONNECTING),
+            (Disconnect.PEER_CLOSED, 1006, AttemptFailure.PROTOCOL, Reason.RECONNECTING, State.RECONNECTING),
+            (Disconnect.NETWORK, None, AttemptFailure.PROTOCOL, Reason.RECONNECTING, State.RECONNECTING),
+        ],
+    )
+    def test_a_socket_that_ends_before_ready_is_a_failed_attempt(
+        self, reason: Disconnect, code: int | None, failure: AttemptFailure, told: Reason, state: State
+    ) -> None:
+        """The code says whether we are not welcome, the peer has trouble, or nothing in particular; nothing was established, so nothing was disconnected."""
+        host = Host(protocol=ScriptedProtocol(first_words=())).start().open().drop(reason, code)
         picture = host.session.snapshot()
         assert (1, 0, 0) == (
-            picture.attempt_failures[AttemptFailure.PROTOCOL], sum(picture.disconnects.values()), picture.close_codes["1008"],
+            picture.attempt_failures[failure], sum(picture.disconnects.values()), sum(picture.close_codes.values()),
         )  # fmt: skip
-        assert None is picture.established
+        assert (None, state) == (picture.established, picture.timeline.state)
+        assert told in host.held()
 
 
 class TestRetryAfter:

@@ -127,7 +127,16 @@ class Tps:
 
     name = "tps"
     dialect = "host"
-    traits = Traits(numbering=Numbering.NONE, settle=Settle.NONE, feed=False, keeps=True, resumes=False)
+    traits = Traits(
+        numbering=Numbering.NONE,
+        settle=Settle.NONE,
+        feed=False,
+        keeps=True,  # mail that was pushed is forgotten by the branch
+        patience=10,  # a branch that hangs keeps its sockets and answers everything when it goes on (§7)
+        echo_optional=True,  # §6: there were none before a certain version
+        rival_s=40.0,  # §8: the next heartbeat of the other host cuts us, and the host program sends one every 30 s
+        resumes=False,
+    )
     page_limit: int | None = None
 
     def __init__(self, url: str, identity: Identity, branch_key: bytes, branch: str) -> None:
