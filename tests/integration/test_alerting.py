@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import pytest
 
 from dashboards import alerting
-from tests.expressions import alerts, targets
+from tests.expressions import targets
 from tests.integration.scenarios import OF_LATER_COMPONENTS, SCENARIOS, Played, play
 from tests.integration.stage import QUICK, QUIET, Quick
 from tests.requires import require
@@ -72,14 +72,6 @@ def test_where_nothing_happens_nothing_arrives(played: Played) -> None:
     """Before the faults, and for a sidecar with connections of each kind, a canary and a service, to the end."""
     assert 0 == played.before
     assert [] == [dict(one.labels) for one in played.notifications if one.labels.get("instance") == QUIET]
-
-
-def test_every_alert_has_its_fault() -> None:
-    """And every fault its alerts, but the one that is to set off none."""
-    proven = {alert.title for scenario in SCENARIOS.values() for alert in scenario.alerts}
-    assert {" ".join(filter(None, (rule["alert"], rule["labels"].get("window")))) for rule in alerts()} == proven | OF_LATER_COMPONENTS
-    assert not proven & OF_LATER_COMPONENTS
-    assert ["blips"] == [name for name, scenario in SCENARIOS.items() if not scenario.alerts]
 
 
 def test_no_panel_is_empty(played: Played) -> None:

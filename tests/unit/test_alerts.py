@@ -25,6 +25,7 @@ from tests.expressions import (
     rules,
     selections,
 )
+from tests.integration.scenarios import OF_LATER_COMPONENTS, SCENARIOS
 
 SEVERITIES = {
     "SyncwatchAbsent": "warning",
@@ -115,7 +116,7 @@ def _seconds(duration: str) -> int:
 
 @pytest.mark.parametrize("alert", SEVERITIES)
 def test_everything_that_belongs_to_an_alert_is_there(alert: str) -> None:
-    """A rule; cases in which it fires and in which it does not, each with a name; a runbook."""
+    """A rule; cases in which it fires and in which it does not, each with a name; a runbook; a real fault that sets it off."""
     name, _, window = alert.partition(" ")
     assert 1 == [title(rule) for rule in alerts()].count(alert)
     assert (RUNBOOKS / f"{name}.md").exists()
@@ -126,6 +127,8 @@ def test_everything_that_belongs_to_an_alert_is_there(alert: str) -> None:
     fires = [{one["exp_labels"].get("window", "") for check in case for one in check.get("exp_alerts", ())} for case in checks]
     assert any(window in case for case in fires), "a case in which it fires"
     assert any(window not in case for case in fires), "a case in which it does not"
+    proven = {one.title for scenario in SCENARIOS.values() for one in scenario.alerts}
+    assert (alert in proven) != (alert in OF_LATER_COMPONENTS), "a fault that sets it off"
 
 
 def test_nothing_is_left_over() -> None:
