@@ -44,8 +44,13 @@ from syncwatch.version import REVISION, __version__
 
 if TYPE_CHECKING:
     from syncwatch.core.service import Service
+    from syncwatch.runtime.filestore import FileStore
     from syncwatch.runtime.gatefile import GateFile
 
+STORE_TIMEOUT_S = 0.3
+"""So long may it take at the end until what came last is safe."""
+KEEPING_TIMEOUT_S = 1.2
+"""The last write of the state file waits so long for it."""
 SAVE_TIMEOUT_S = 0.7
 """The last write of the state file gets this long: SIGTERM to exit is two seconds for everything."""
 
@@ -70,23 +75,32 @@ _SAYS_NOTHING_NEW = frozenset({Notice.DEGRADED, Notice.RECOVERED, Notice.GATE, N
 """Health need not look again for these: they are what it found, or none of its business."""
 
 
-class AddressInUse(Exception):  # noqa: N818  a sentence for people
-    """An address cannot be listened on. `key` is where it was configured, `text` the sentence."""
+class NotUsable(Exception):  # noqa: N818  a sentence for people
+    """Something that is configured cannot be had. `key` is where it was configured, `text` the sentence."""
+
+    def __init__(self, key: str, text: str) -> None:
+        self.key = key
+        self.text = text
+        super().__init__(f"{key}: {text}")
+
+
+class AddressInUse(NotUsable):
+    """An address cannot be listened on."""
 
     def __init__(self, key: str, address: Address, error: OSError) -> None:
         # Not error.strerror: asyncio writes the address into it once more.
         known = error.errno is not None and error.errno in errno.errorcode
         words = os.strerror(error.errno or 0).lower() if known else str(error)
-        self.key = key
-        self.text = f"{address} cannot be listened on: {words}"
-        super().__init__(f"{key}: {self.text}")
+        super().__init__(key, f"{address} cannot be listened on: {words}")
 
 
 class Watched:
     """One connection with everything that serves it."""
 
     def __init__(self, app: Machinery, connection: settings.Runnable, resume: ResumePoint | None) -> None:
-        codec = settings.protocol(connection)
+        """Raises: NotUsable."""
+        self._seed = _seed_of(connection)
+        codec = settings.protocol(connection, self._seed)
         self.session = Session(
             connection.name,
             codec,
@@ -98,16 +112,17 @@ class Watched:
         )
         tokens, endpoint = TokenFiles(settings.token_files(connection)), settings.endpoint(connection)
         self.driver = Driver(f"connection/{connection.name}", self.session, app.clock)
-        self.connection = Connection(self.driver, self.session, tokens, endpoint)
+        self.store = _store_of(connection, self.driver, self.session)
+        self.connection = Connection(self.driver, self.session, tokens, endpoint, leftovers=self.store is not None)
         self.poller = Poller(self.driver, self.session, tokens, app.client, endpoint)
         self.driver.on(Notify, app.notify)
         self._say_what_acts(connection)
 
     def configure(self, connection: settings.Runnable, incident_hold_s: float) -> None:
         """Go on as `connection` says: the session at once, credentials and endpoint from the next request on."""
-        if self.session.canary is None:
+        if self.session.canary is None and settings.canary_target(connection) is not None:
             self._say_what_acts(connection)
-        codec, endpoint = settings.protocol(connection), settings.endpoint(connection)
+        codec, endpoint = settings.protocol(connection, self._seed), settings.endpoint(connection)
         self.connection.tokens.configure(settings.token_files(connection))
         if endpoint != self.connection.endpoint:
             self.connection.endpoint = self.poller.endpoint = endpoint
@@ -123,22 +138,57 @@ class Watched:
     def end(self, supervisor: Supervisor) -> None:
         """Close with 1000; nobody looks after it any more."""
         self.driver.call(self.session.stop)
-        self.driver.close()
+        if self.store is None:
+            self.driver.close()
         supervisor.unwatch(self.driver)
         supervisor.not_each_second(self._beat)
 
     async def gone(self) -> None:
-        """When its sockets are: within a second and a little."""
+        """When its sockets are, and what came on them is safe: within a second and a half."""
         await asyncio.gather(self.connection.shutdown(), self.poller.close())
+        if self.store is not None:  # until here it has listened: to what was on its way, and to the store's answers
+            await self.store.finish(STORE_TIMEOUT_S)
+            self.driver.close()
 
     def _beat(self, now: float) -> None:
         """Once a second: is there another token? It may be what a connection in trouble waits for."""
         self.connection.watch.beat(now, calm=not self.session.reasons(now))
 
     def _say_what_acts(self, connection: settings.Runnable) -> None:
-        target = settings.canary_target(connection)
-        if target is not None:
-            log.info("a canary is switched on: it writes", connection=connection.name, target=target)
+        acts = settings.acts(connection)
+        if acts is not None:
+            log.info(acts[0], connection=connection.name, **acts[1])
+
+
+def _seed_of(connection: settings.Runnable) -> bytes | None:
+    """What the identity file holds, where there is one; modes that let others in are repaired. Raises: NotUsable."""
+    path = settings.seed_file(connection)
+    if path is None:
+        return None
+    from syncwatch.runtime.seedfile import SeedFileError, load
+
+    try:
+        seed = load(path)
+    except SeedFileError as error:
+        raise NotUsable("identity_file", str(error)) from None
+    for remark in seed.remarks:
+        log.warning("the permissions of the identity file", connection=connection.name, detail=remark)
+    return seed.secret
+
+
+def _store_of(connection: settings.Runnable, driver: Driver, session: Session) -> FileStore | None:
+    """Where events are kept that the server sends once, where it does that. Raises: NotUsable."""
+    directory = settings.mail_dir(connection)
+    if directory is None:
+        return None
+    from syncwatch.runtime.filestore import FileStore
+
+    store = FileStore(driver, session, directory)
+    try:
+        store.prepare()
+    except OSError as error:
+        raise NotUsable("mail_dir", f"{directory}: {os.strerror(error.errno).lower() if error.errno else error}") from None
+    return store
 
 
 class Hooked:
@@ -226,14 +276,17 @@ class Machinery:
     async def start(self) -> None:
         """Serve, then connect.
 
-        Raises: StateInUse, AddressInUse; nothing is left running then, and the state file is as it was.
+        Raises: StateInUse, NotUsable; nothing is left running then, and the state file is as it was.
         """
         points = self._load_state()
         if self._gate_file is not None:
             self._gate_file.clear()
             self.listeners.append(self._show_gate)
-        connections = [item for item in self.config.connections if isinstance(item, settings.Runnable)]
-        self.watched = [Watched(self, item, points.get(item.name)) for item in connections]
+        try:
+            self.watched = [self._watched(item, points.get(item.name)) for item in self.config.connections if isinstance(item, settings.Runnable)]
+        except NotUsable:
+            await self._dismantle()
+            raise
         self.asked = [Asked(self, block) for block in self.config.services]
         self._monitor = Monitor(settings.health_settings(self.config), self._patients())
         self._health = Driver("health", self._monitor, self.clock)
@@ -258,6 +311,13 @@ class Machinery:
             self.reload.begin()
         self.supervisor.start()
 
+    def _watched(self, connection: settings.Runnable, resume: ResumePoint | None) -> Watched:
+        """Raises: NotUsable, with the key's place in the configuration."""
+        try:
+            return Watched(self, connection, resume)
+        except NotUsable as error:
+            raise NotUsable(f"connections[{self.config.connections.index(connection)}].{error.key}", error.text) from None
+
     def _parts(self) -> list[Watched | Asked]:
         """What is looked after, connections first."""
         return [*self.watched, *self.asked]
@@ -274,11 +334,12 @@ class Machinery:
         ending = () if self.reload is None else (self.reload.close(),)
         for item in self.watched:
             item.driver.call(item.session.stop)
-        self._close_drivers()
-        gone = (item.gone() for item in self._parts())
+        self._close_drivers(listening=True)
+        gone = [asyncio.create_task(item.gone()) for item in self._parts()]
         gate = () if self._gate_file is None else (self._gate_file.close(),)
         hooks = (hooked.finish() for hooked in self.hooks)
-        await asyncio.gather(*gate, *hooks, self._save_last(), self.callbacks.close(), *ending, *gone, *self._leaving)
+        keeping = [task for item, task in zip(self._parts(), gone, strict=True) if isinstance(item, Watched) and item.store is not None]
+        await asyncio.gather(*gate, *hooks, self._save_last(keeping), self.callbacks.close(), *ending, *gone, *self._leaving)
         await self._dismantle()
 
     async def apply(self, config: Config, plan: Plan) -> None:
@@ -295,7 +356,7 @@ class Machinery:
         connections = {item.name: item for item in config.connections if isinstance(item, settings.Runnable)}
         points = {name: before[name].session.resume_point(now) for name in plan.replaced}
         totals = {name: totals_only(point) for name, point in points.items() if point is not None}
-        fresh = {name: Watched(self, connections[name], totals.get(name)) for name in (*plan.added, *plan.replaced)}
+        fresh = {name: self._watched(connections[name], totals.get(name)) for name in (*plan.added, *plan.replaced)}
         ending: list[Watched | Asked] = [before[name] for name in (*plan.removed, *plan.replaced)]
         asked, new_asked, ending_asked = self._asked_by(config, plan.services)
         ending += ending_asked
@@ -326,9 +387,10 @@ class Machinery:
         going = [before[name] for name in (*fates.removed, *fates.replaced)]
         return [fresh.get(name) or before[name] for name in blocks], list(fresh.values()), going
 
-    def _close_drivers(self) -> None:
+    def _close_drivers(self, listening: bool = False) -> None:
+        """`listening`: but for those that have to hear what was on its way; they close when that is over."""
         self.supervisor.close()
-        for driver in (self._health, *(item.driver for item in self._parts())):
+        for driver in (self._health, *(item.driver for item in self._parts() if not (listening and isinstance(item, Watched) and item.store))):
             if driver is not None:
                 driver.close()
 
@@ -360,7 +422,10 @@ class Machinery:
         points = {item.session.name: item.session.resume_point(now) for item in self.watched}
         return {name: point for name, point in points.items() if point is not None}
 
-    async def _save_last(self) -> None:
+    async def _save_last(self, keeping: list[asyncio.Task[None]]) -> None:
+        """When what came last is safe, so that the file knows it; but not for long."""
+        if keeping:
+            await asyncio.wait(keeping, timeout=KEEPING_TIMEOUT_S)
         if self._statefile is not None:
             await self._statefile.finish(self.instance, self._points(self.clock.monotonic()), SAVE_TIMEOUT_S)
 

@@ -73,7 +73,7 @@ def sidecar(path: str | None) -> NoReturn:
     logs.configure(config.log.level, config.log.format)
 
     with sparing_aiohttp():
-        from syncwatch.app import AddressInUse, App
+        from syncwatch.app import App, NotUsable
     from syncwatch.runtime.statefile import StateInUse
 
     async def work() -> int:
@@ -90,7 +90,7 @@ def sidecar(path: str | None) -> NoReturn:
 
     try:
         code = run(work())
-    except AddressInUse as error:
+    except NotUsable as error:
         _fail(str(config.source.mistake(error.key, error.text)))
     except StateInUse as error:
         _fail(str(config.source.mistake("state_dir", str(error))))

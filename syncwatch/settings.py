@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
-from syncwatch.config import Config, Hook, RelaycastConnection, RelayfileConnection, Service
-from syncwatch.config.connections import Audit, Polling
+from syncwatch.config import Config, Hook, RelaycastConnection, RelayfileConnection, Service, TpsHostConnection
+from syncwatch.config.connections import Audit, Polling, Resync, Verify
 from syncwatch.config.values import compiled
 from syncwatch.core.backoff import Backoff
 from syncwatch.core.canary import Canary
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from syncwatch.core.service import ServiceSettings
     from syncwatch.protocols.relaycast import Relaycast
     from syncwatch.protocols.relayfile import Relayfile
+    from syncwatch.protocols.tps.codec import Tps
 
 
 def upstream(url: str) -> str:
@@ -33,13 +34,15 @@ def upstream(url: str) -> str:
     return f"{parts.scheme}://{host}:{port}"
 
 
-Runnable = RelaycastConnection | RelayfileConnection
+Runnable = RelaycastConnection | RelayfileConnection | TpsHostConnection
 """The blocks that this version can run as a connection of its own."""
 
 
 def session_settings(connection: Runnable, incident_hold_s: float) -> SessionSettings:
-    """The machine's settings of one connection. Where a block has no say about polling and audits, the defaults hold."""
-    heartbeat, reconnect, resync, verify = connection.heartbeat, connection.reconnect, connection.resync, connection.verify
+    """The machine's settings of one connection. Where a block has no say about something, the defaults hold."""
+    heartbeat, reconnect = connection.heartbeat, connection.reconnect
+    resync = Resync() if isinstance(connection, TpsHostConnection) else connection.resync
+    verify = Verify() if isinstance(connection, TpsHostConnection) else connection.verify
     polling = connection.polling if isinstance(connection, RelayfileConnection) else Polling()
     audit = connection.audit if isinstance(connection, RelayfileConnection) else Audit()
     return SessionSettings(
@@ -68,8 +71,15 @@ def session_settings(connection: Runnable, incident_hold_s: float) -> SessionSet
     )
 
 
-def protocol(connection: Runnable) -> Relaycast | Relayfile:
-    """The codec of one connection; those that no connection uses stay out of memory."""
+def protocol(connection: Runnable, seed: bytes | None = None) -> Relaycast | Relayfile | Tps:
+    """The codec of one connection; those that no connection uses stay out of memory. `seed` is what a host's identity file holds."""
+    if isinstance(connection, TpsHostConnection):
+        from syncwatch.protocols.tps.codec import Tps
+        from syncwatch.protocols.tps.keys import Identity, key_from_text
+
+        if seed is None:
+            raise RuntimeError("a host has an identity")
+        return Tps(connection.url, Identity(seed), key_from_text(connection.peer_key), connection.branch)
     if isinstance(connection, RelayfileConnection):
         from syncwatch.protocols.relayfile import Relayfile
 
@@ -91,24 +101,47 @@ def protocol(connection: Runnable) -> Relaycast | Relayfile:
 
 def token_files(connection: Runnable) -> dict[str, Path]:
     """Where each token that the connection uses is read from, by the name that requests give it."""
+    if isinstance(connection, TpsHostConnection):
+        return {}
     paths = {"connection": connection.token_file}
     if isinstance(connection, RelaycastConnection) and connection.canary.token_file is not None:
         paths["canary"] = connection.canary.token_file
     return paths
 
 
+def seed_file(connection: Runnable) -> Path | None:
+    """Where the seed of who we are is, for those who are known by a key of their own."""
+    return connection.identity_file if isinstance(connection, TpsHostConnection) else None
+
+
+def mail_dir(connection: Runnable) -> Path | None:
+    """Where events are kept that the server sends once."""
+    return connection.mail_dir if isinstance(connection, TpsHostConnection) else None
+
+
+def acts(connection: Runnable) -> tuple[str, dict[str, str]] | None:
+    """What the connection does that others notice, if it does: a sentence and its values, said at the start."""
+    target = canary_target(connection)
+    if target is not None:
+        return "a canary is switched on: it writes", {"target": target}
+    if isinstance(connection, TpsHostConnection):
+        told = {"branch": connection.branch, "mail_dir": str(connection.mail_dir)}
+        return "mode host is switched on: it is the host of the branch, whose mail comes here", told
+    return None
+
+
 def canary_target(connection: Runnable) -> str | None:
-    """Where the canary writes, if it was switched on: said at the start."""
-    if not connection.canary.enabled:
+    """Where the canary writes, if it was switched on."""
+    if isinstance(connection, TpsHostConnection) or not connection.canary.enabled:
         return None
     return connection.canary.path if isinstance(connection, RelayfileConnection) else connection.canary.channel
 
 
-def canary(connection: Runnable, codec: Relaycast | Relayfile) -> Canary | None:
+def canary(connection: Runnable, codec: Relaycast | Relayfile | Tps) -> Canary | None:
     """The canary, if it was switched on."""
-    if not connection.canary.enabled:
+    if isinstance(connection, TpsHostConnection) or not connection.canary.enabled:
         return None
-    return Canary(codec, connection.canary.interval_s, connection.canary.timeout_s)
+    return Canary(cast("Relaycast | Relayfile", codec), connection.canary.interval_s, connection.canary.timeout_s)
 
 
 def endpoint(connection: Runnable) -> Endpoint:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from syncwatch.config.connections import RelaycastConnection, RelayfileConnection
+from syncwatch.config.connections import RelaycastConnection, TpsPassiveConnection
 from syncwatch.config.mistakes import Mistake, in_order
 from syncwatch.config.schema import Config
 from syncwatch.version import __version__
@@ -26,9 +26,8 @@ def unsupported(config: Config) -> list[Mistake]:
 
 def _protocols(config: Config) -> Refusals:
     for position, connection in enumerate(config.connections):
-        if not isinstance(connection, (RelaycastConnection, RelayfileConnection)):
-            path = f"connections[{position}].protocol"
-            yield path, f"protocol {connection.protocol} does not run {YET}; protocols relaycast and relayfile do"
+        if isinstance(connection, TpsPassiveConnection):
+            yield f"connections[{position}].protocol", f"protocol tps in mode passive does not run {YET}; mode host does"
 
 
 def _dialects(config: Config) -> Refusals:

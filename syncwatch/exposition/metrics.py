@@ -248,12 +248,17 @@ def _completed(definition: Definition, connection: ConnectionSnapshot, values: V
     A count outside the closed sets is exported all the same: a number that is not zero is never hidden.
     """
     kind = (connection.protocol, connection.dialect)
-    if values is not None and definition.name in absent(*kind) and not any(values.values()):
+    if values is not None and definition.name in absent(*kind) and not any(map(_counted, values.values())):
         return None
     closed = label_sets(*kind).get(definition.name)
     if values is None or closed is None or definition.sparse:
         return values
     return {**dict.fromkeys(closed, 0.0), **{key: value for key, value in values.items() if key in closed or value}}
+
+
+def _counted(value: Value) -> bool:
+    """Whether there is anything in it."""
+    return bool(value.cumulative[-1] if isinstance(value, HistogramSnapshot) else value)
 
 
 def _add(family: _Family, owner: LabelSet, values: Values) -> None:

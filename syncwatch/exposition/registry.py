@@ -286,6 +286,30 @@ NEVER: Mapping[tuple[str, str], tuple[Never, ...]] = {
         Never((Origin.RING,), ("syncwatch_events_received_total",), "what is replayed comes from the server's log"),
         *_FEED_SETTLES,
     ),
+    ("tps", "host"): (
+        Never((State.RESYNCING, State.POLLING), (*BY_STATE, "syncwatch_connection_transitions_total"), "a branch keeps nothing that could be asked for: who is connected is caught up"),
+        Never((Origin.RING, Origin.STORE, Origin.POLL, Origin.AUDIT), ("syncwatch_events_received_total",), "each mail comes once, live"),
+        Never(
+            (),
+            (
+                *(name for name in (one.name for one in DEFINITIONS) if name.startswith("syncwatch_sequence_")),
+                "syncwatch_events_out_of_order_total", "syncwatch_events_undecided", "syncwatch_resyncs_total", "syncwatch_resync_duration_seconds",
+                "syncwatch_replayed_events_total", "syncwatch_audits_total", "syncwatch_audit_events_total",
+                "syncwatch_verifications_total", "syncwatch_unverified_seconds",
+            ),
+            "mail has no numbers, and a branch cannot be asked what it has sent",
+        ),
+        Never((), ("syncwatch_event_latency_seconds",), "mail waits in the branch's outbox until its host comes: how old it is says nothing about the way"),
+        Never((), ("syncwatch_token_expiry_timestamp_seconds",), "a host is known by its key"),
+        Never(("ranges", "hashes"), ("syncwatch_ledger_forgotten_total",), "there are no numbers"),
+        Never((FrameKind.RESYNC,), ("syncwatch_frames_sent_total",), "nothing is asked for again"),
+        Never(
+            (Anomaly.BAD_SEQUENCE, Anomaly.IMPLAUSIBLE_JUMP, Anomaly.ACK_EARLY, Anomaly.ACK_MISSING, Anomaly.ACK_UNSOLICITED, Anomaly.REPLAY_SHORT),
+            ("syncwatch_protocol_anomalies_total",),
+            "there are no numbers, and nothing is replayed",
+        ),
+        Never((Disconnect.RESYNC_TIMEOUT,), ("syncwatch_connection_disconnects_total",), "nothing is resynced"),
+    ),
 }  # fmt: skip
 """What connections of a protocol and dialect can never report. One that is not listed may report everything."""
 

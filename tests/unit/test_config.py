@@ -593,7 +593,7 @@ health:
         "syncwatch.yaml:1: probes_listen: probes_listen has no effect yet; leave it out",
         "syncwatch.yaml:2: web_config: web_config has no effect yet; leave it out",
         "syncwatch.yaml:4: connections[0].dialect: dialect node does not run yet; dialects ring and observer do",
-        "syncwatch.yaml:10: connections[2].protocol: protocol tps does not run yet; protocols relaycast and relayfile do",
+        "syncwatch.yaml:10: connections[2].protocol: protocol tps in mode passive does not run yet; mode host does",
         "syncwatch.yaml:11: watchers: watchers do not run yet",
         "syncwatch.yaml:12: mirrors: mirrors do not run yet",
         "syncwatch.yaml:16: health.healthz.fail_on: watchers and mirrors, whose reasons these are, do not run yet",

@@ -48,6 +48,32 @@ print(sorted({"aiohttp.web", "argparse", "click", "difflib", "gettext", "multipr
     assert "[]" == done.stdout.strip()
 
 
+def test_no_cryptography_without_a_host() -> None:
+    """Who is no TPS host does not load what only hosts need; the codec of one does."""
+    program = """
+import sys, yaml
+from syncwatch.config import parse
+from syncwatch.running import sparing_aiohttp
+with sparing_aiohttp():
+    import syncwatch.app
+    from syncwatch import settings
+cast = {"name": "cast", "protocol": "relaycast", "url": "http://h", "token_file": "/t"}
+files = {"name": "files", "protocol": "relayfile", "url": "http://h", "workspace": "w", "token_file": "/t"}
+host = {"name": "b", "protocol": "tps", "mode": "host", "dedicated": True, "url": "ws://127.0.0.1:1", "branch": "b", "identity_file": "/i", "peer_key": "A" * 43, "mail_dir": "/m"}
+def loaded():
+    return sorted({name.partition(".")[0] if name.startswith("cryptography") else name for name in sys.modules if name.startswith(("cryptography", "syncwatch.protocols.tps", "syncwatch.runtime.tcp", "syncwatch.runtime.seedfile", "syncwatch.runtime.filestore", "syncwatch.joining", "syncwatch.core.keeping"))})
+for block in (cast, files):
+    (connection,) = parse(yaml.safe_dump({"connections": [block]}), "f", {}).connections
+    settings.protocol(connection)
+print(loaded())
+(connection,) = parse(yaml.safe_dump({"connections": [host]}), "f", {}).connections
+settings.protocol(connection, bytes(32))
+print("cryptography" in loaded())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert ["[]", "True"] == done.stdout.splitlines()
+
+
 def test_everything_else_is_a_command() -> None:
     """Help, mistakes, other commands."""
     assert ran("run", "--help")[1].startswith("Usage: syncwatch run [OPTIONS]")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from syncwatch import settings
-from syncwatch.config import Config, Hook, RelaycastConnection, Service, parse
+from syncwatch.config import Config, Hook, RelaycastConnection, Service, TpsHostConnection, parse
 from syncwatch.config.decode import keys_of
 from syncwatch.config.rules import Block
 from syncwatch.config.values import compiled
@@ -23,6 +23,11 @@ from syncwatch.core.monitor import HealthSettings
 from syncwatch.core.occasions import FIELDS
 from syncwatch.core.service import ServiceSettings
 from syncwatch.core.session import SessionSettings
+from syncwatch.core.wire import Reply
+from syncwatch.protocols.relaycast import Relaycast
+from syncwatch.protocols.tps.codec import Tps
+from syncwatch.protocols.tps.keys import Identity, key_text
+from syncwatch.protocols.tps.noise import Responder
 from syncwatch.runtime.dialing import Endpoint
 from syncwatch.runtime.tls import TlsSettings
 
@@ -75,7 +80,9 @@ def subscribed(connection: RelaycastConnection) -> Any:
 
 def canary_request(connection: RelaycastConnection) -> Any:
     """Where a canary is written, and with whose token."""
-    request = settings.protocol(connection).canary("mark")
+    codec = settings.protocol(connection)
+    assert isinstance(codec, Relaycast)
+    request = codec.canary("mark")
     return request.url, request.token
 
 
@@ -260,3 +267,48 @@ def service(**keys: Any) -> Service:
 def hook(**keys: Any) -> Hook:
     """A configured hook."""
     return parse(yaml.safe_dump({"connections": [BASE], "hooks": [keys]}), "test", {}).hooks[0]
+
+
+HOST: dict[str, Any] = {
+    "name": "branch", "protocol": "tps", "mode": "host", "dedicated": True, "url": "ws://127.0.0.1:6458", "branch": "b1",
+    "identity_file": "/run/host.seed", "peer_key": key_text(Identity(b"\2" * 32).encryption_key), "mail_dir": "/var/mail",
+}  # fmt: skip
+
+
+def tps_host(**changes: Any) -> TpsHostConnection:
+    """A configured host."""
+    (connection,) = parse(yaml.safe_dump({"connections": [HOST | changes]}), "test", {}).connections
+    assert isinstance(connection, TpsHostConnection)
+    return connection
+
+
+def test_a_tps_host() -> None:
+    """Every key of its own arrives: where it dials, who it is, who the branch is, what it calls it, where mail is kept."""
+    connection = tps_host()
+    codec = settings.protocol(connection, b"\1" * 32)
+    assert isinstance(codec, Tps)
+    assert "ws://127.0.0.1:6458/tps/wire" == codec.dial().url
+    assert "tcp://10.0.0.1:1" == settings.protocol(tps_host(url="tcp://10.0.0.1:1"), b"\1" * 32).dial().url
+    (first,) = codec.wire(7).opened()
+    assert isinstance(first, Reply)
+    assert isinstance(first.data, bytes)
+    responder = Responder(Identity(b"\2" * 32).static, b"\3" * 32)
+    assert (b"b1", Identity(b"\1" * 32).encryption_key) == responder.read(first.data)
+    assert (Path("/run/host.seed"), Path("/var/mail")) == (settings.seed_file(connection), settings.mail_dir(connection))
+    told = settings.acts(connection)
+    assert told is not None
+    assert ({"branch": "b1", "mail_dir": "/var/mail"}, True) == (told[1], "whose mail comes here" in told[0])
+    assert ({}, None, None) == (settings.token_files(connection), settings.canary(connection, codec), settings.canary_target(connection))
+    made = settings.session_settings(tps_host(heartbeat={"interval": "30s"}, stale_after="1h"), 42.0)
+    assert (30.0, 3600.0, 42.0) == (made.heartbeat_interval_s, made.stale_after_s, made.incident_hold_s)
+    assert SessionSettings() == settings.session_settings(connection, 600.0)
+    with pytest.raises(RuntimeError):
+        settings.protocol(connection)
+
+
+def test_nobody_else_has_an_identity_or_mail() -> None:
+    """And nobody else acts without being asked to."""
+    connection = one(configured())
+    assert (None, None, None) == (settings.seed_file(connection), settings.mail_dir(connection), settings.acts(connection))
+    told = settings.acts(one(configured(canary={"enabled": True})))
+    assert ("a canary is switched on: it writes", {"target": "syncwatch"}) == told

@@ -62,8 +62,12 @@ class TpsWire:
         self._over = False
 
     def opened(self) -> Sequence[Said]:
-        """The first handshake message; nothing else may go until it is answered."""
-        return (Reply(self._handshake.write(self._branch.encode())),)
+        """The first handshake message; nothing else may go until it is answered. A branch's key that is no key is fatal at once."""
+        try:
+            return (Reply(self._handshake.write(self._branch.encode())),)
+        except NoiseError as problem:
+            self._over = True
+            return (Invalid(str(problem), fatal=True),)
 
     def ping(self, token: int) -> bytes:
         """A heartbeat with this number. A branch also takes it as leave to send its mail. Raises: RuntimeError before Ready."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from syncwatch.relay import kinds
 from syncwatch.relay.framing import BINARY, FrameWriter
@@ -52,7 +52,7 @@ class TcpDoor(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take it in, unless a fault keeps it out: there is nothing to answer with."""
         relay, branch = self._relay, self._relay.branch
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its class
         refused = relay.faults.take(kinds.Outage, branch.name, "tps") or relay.faults.take(kinds.Refuse, branch.name, "tps")
         hanging = relay.faults.take(kinds.Hang, branch.name, "tps")
         if refused is not None or hanging is not None:

@@ -19,14 +19,16 @@ from syncwatch.protocols.tps.frames import (
     Heartbeat,
     HttpRequest,
     HttpResponse,
+    JoinComplete,
     MailAck,
     MailDeliver,
+    Type,
     body_of,
     pack,
     packed,
     unpack,
 )
-from syncwatch.protocols.tps.keys import Identity
+from syncwatch.protocols.tps.keys import Identity, fingerprint, key_text
 from syncwatch.protocols.tps.noise import Responder, Transport
 from tests.protocol.tps import vectors as v
 
@@ -197,3 +199,23 @@ def test_who_does_not_use_it_does_not_load_its_cryptography() -> None:
     """Neither the package by itself nor the library's public names bring it in."""
     asked = "import sys, syncwatch, syncwatch.app, syncwatch.protocols.tps; print('cryptography' in sys.modules)"
     assert "False\n" == subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout
+
+
+def test_a_branch_key_of_low_order_is_fatal_at_once() -> None:
+    """It would give the same secret to everybody: nothing is said to whoever has it, and nothing raises."""
+    wire = protocol(bytes(32)).wire(ENTROPY)
+    assert (Invalid("a public key of low order", fatal=True),) == tuple(wire.opened())
+    (word,) = wire.feed(bytes(48), binary=True)
+    assert isinstance(word, Invalid)
+    assert word.fatal
+
+
+def test_joining() -> None:
+    """Who we are, as a branch reads it: the key and its fingerprint are those of the identity. Before Ready it is our own mistake."""
+    with pytest.raises(RuntimeError):
+        protocol().wire(ENTROPY).join("me")
+    wire, there = connected()
+    frame = unpack(there.decrypt(wire.join("me")))
+    assert Type.JOIN_COMPLETE == frame.type
+    assert JoinComplete(key_text(v.HOST_KEY), fingerprint(v.HOST_KEY), "me") == body_of(frame, JoinComplete)
+    assert v.HOST_FINGERPRINT == fingerprint(v.HOST_KEY)
