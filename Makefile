@@ -21,6 +21,7 @@ check: setup  ## style, types, the import law, generated files
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/unit/test_architecture.py
 	$(BIN)/python -m dashboards.build --check
+	$(BIN)/python -m deploy.build --check
 	$(BIN)/python -m docs.build --check
 
 bench: setup  ## ratios against peers, in one run
@@ -33,6 +34,7 @@ simulate: setup  ## the long form: 100,000 schedules, and 50,000 for each protoc
 
 generate: setup  ## write out what is generated: dashboards, the metric reference, the state diagram
 	$(BIN)/python -m dashboards.build
+	$(BIN)/python -m deploy.build
 	$(BIN)/python -m docs.build
 
 setup: $(STAMP)
@@ -51,5 +53,5 @@ $(TOOLS): $(STAMP) requirements-tools.lock
 	touch $(TOOLS)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build tests/interop/node_modules
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build tests/interop/node_modules tests/deploy/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

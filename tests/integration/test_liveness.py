@@ -12,7 +12,8 @@ import itertools
 import math
 import random
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,9 +32,11 @@ from syncwatch.runtime.driver import LIMIT_S, Driver
 from syncwatch.runtime.failures import Interrupted, TimedOut
 from syncwatch.runtime.supervisor import BEAT_S, GRACE_S, OVERDUE_S
 from tests import virtualtime
+from tests.integration.kubelet import Prober
 from tests.integration.sidecar import configuration
 from tests.virtualtime import VirtualTimeLoop
 
+DEPLOY = Path(__file__).parents[2] / "deploy"
 HOUR_S = 3600.0
 UPSTREAM = ConnectionKey("upstream.invalid", 80, False, True, None, None, None)
 SLACK_S = 2 * BEAT_S + 1.0
@@ -135,6 +138,69 @@ def test_two_hours_without_an_upstream(tmp_path: Path) -> None:
         assert 2 * HOUR_S - 60 <= down_s <= it.loop.time()
 
     scenario(tmp_path, play, reconnect={"min": "250ms", "max": "30s"})
+
+
+def shipped_probes() -> dict[str, Any]:
+    """The sidecar's container, as deploy/ ships it."""
+    manifest = yaml.safe_load((DEPLOY / "component/sidecar.yaml").read_text(encoding="utf-8"))
+    (container,) = manifest["spec"]["template"]["spec"]["initContainers"]
+    assert "readinessProbe" not in container
+    return dict(container)
+
+
+@asynccontextmanager
+async def probed(it: Running, kind: str) -> AsyncIterator[Prober]:
+    """A kubelet that probes the public listener as the manifest says, for the length of a block."""
+    address = it.app.addresses["listen"]
+    prober = Prober(shipped_probes()[kind], address.host, address.port)
+    task = asyncio.create_task(prober.run())
+    try:
+        yield prober
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@pytest.mark.usefixtures("no_upstream")
+def test_a_kubelet_restarts_nothing_in_two_hours_without_an_upstream(tmp_path: Path) -> None:
+    """The probes that deploy/ ships: started up at the first look, and then two hours in which not one probe fails, let alone three in a row."""
+
+    async def play(it: Running) -> None:
+        async with probed(it, "startupProbe") as startup:
+            assert await startup.ask(), "the application would start now"
+        async with probed(it, "livenessProbe") as liveness:
+            while it.loop.time() < 2 * HOUR_S:
+                await asyncio.sleep(60.0)
+                assert (0, 0) == (liveness.failures, liveness.restarts), f"second {it.loop.time():g}"
+        assert 715 <= liveness.probes <= 720
+        assert "failed" == it.app.snapshot().connections[0].timeline.state, "all that time there was no upstream"
+
+    scenario(tmp_path, play, reconnect={"min": "250ms", "max": "30s"})
+
+
+@pytest.mark.usefixtures("no_upstream")
+def test_a_kubelet_restarts_what_is_wedged_and_what_does_not_answer(tmp_path: Path) -> None:
+    """The same prober can do it: three failures after a bug of ours, three after nobody listens any more; two are not enough."""
+
+    async def play(it: Running) -> None:
+        def breaks(now: float) -> Effects:
+            raise ZeroDivisionError("a bug of ours")
+
+        async with probed(it, "livenessProbe") as liveness:
+            await asyncio.sleep(15.0)
+            assert (1, 0) == (liveness.probes, liveness.failures)
+            it.session_driver.call(breaks)
+            await asyncio.sleep(20.0)
+            assert (2, 0) == (liveness.failures, liveness.restarts)
+            await asyncio.sleep(10.0)
+            assert 1 == liveness.restarts
+            with socket.socket() as nobody:
+                nobody.bind(("127.0.0.1", 0))
+                liveness.port = nobody.getsockname()[1]
+                await asyncio.sleep(30.0)
+            assert 2 == liveness.restarts
+
+    scenario(tmp_path, play)
 
 
 @pytest.mark.usefixtures("no_upstream")

@@ -16,21 +16,21 @@ HERE = Path(__file__).parent
 PATIENCE_S = 20.0
 
 
-def install() -> None:
-    """Have exactly the packages of `package.json`; skips (or fails, where nothing may be skipped) without npm or node."""
+def install(folder: Path = HERE) -> None:
+    """Have exactly the packages of a folder's `package.json`; skips (or fails, where nothing may be skipped) without npm or node."""
     npm = require("npm")
     require("node")
-    wanted: dict[str, str] = json.loads((HERE / "package.json").read_text())["dependencies"]
-    if all(_version(name) == version for name, version in wanted.items()):
+    wanted: dict[str, str] = json.loads((folder / "package.json").read_text())["dependencies"]
+    if all(_version(folder, name) == version for name, version in wanted.items()):
         return
     # What is optional is executables for mounts, which nothing here runs.
     command = [npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--omit=optional"]
-    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=180, check=False)
     assert 0 == done.returncode, done.stderr
 
 
-def _version(name: str) -> str | None:
-    manifest = HERE / "node_modules" / name / "package.json"
+def _version(folder: Path, name: str) -> str | None:
+    manifest = folder / "node_modules" / name / "package.json"
     return json.loads(manifest.read_text())["version"] if manifest.exists() else None
 
 

@@ -1,0 +1,265 @@
+"""deploy/ for Kubernetes: kubectl renders it, the schemas of Kubernetes and of prometheus-operator accept it, and it says what it has to say."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy import build
+from syncwatch.config import RelaycastConnection, parse
+from syncwatch.version import __version__
+from tests.deploy.parts import DEPLOY, named, objects, overlay, pod, rendered, syncwatch, wrong
+from tests.requires import require
+
+DOCS = DEPLOY.parent / "docs" / "kubernetes.md"
+EXAMPLES = DEPLOY / "examples"
+RULES = DEPLOY.parent / "dashboards" / "rules" / "syncwatch.rules.yaml"
+OPERATOR = "monitoring.coreos.com/v1"
+MIB = 1 << 20
+
+STATEFUL = """
+apiVersion: apps/v1
+kind: {kind}
+metadata: {{name: agent}}
+spec:
+  {more}
+  selector: {{matchLabels: {{app: agent}}}}
+  template:
+    metadata: {{labels: {{app: agent}}}}
+    spec:
+      terminationGracePeriodSeconds: 300
+      containers: [{{name: agent, image: "agent:1"}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "versions"),
+    [
+        ("base", ("1.25", "1.29", "1.37")),
+        ("examples/cluster", ("1.25", "1.29", "1.37")),
+        ("examples/sidecar", ("1.29", "1.33", "1.37")),
+        ("examples/sidecar-pre-1.29", ("1.25", "1.28")),
+    ],
+)
+def test_kubernetes_accepts_it(tmp_path: Path, folder: str, versions: tuple[str, ...]) -> None:
+    """Strictly, so that a misspelt key is found; at the oldest and the newest version that it is meant for."""
+    file = tmp_path / "rendered.yaml"
+    own = [one for one in objects(DEPLOY / folder) if one["apiVersion"] != OPERATOR]
+    file.write_text(yaml.safe_dump_all(own))
+    assert len(own) >= 2
+    for version in versions:
+        command = [require("kubernetes-validate"), "--strict", "-k", f"{version}.0", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert 0 == done.returncode, done.stdout + done.stderr
+        assert len(own) == (done.stdout + done.stderr).count(" passed for resource ")
+
+
+def test_a_native_sidecar_is_unknown_before_1_29(tmp_path: Path) -> None:
+    """The check can fail: `restartPolicy` of a container did not exist, which is what the other variant is for."""
+    file = tmp_path / "rendered.yaml"
+    file.write_text(rendered(EXAMPLES / "sidecar"))
+    command = [require("kubernetes-validate"), "--strict", "-k", "1.27.0", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert 1 == done.returncode
+    assert "restartPolicy" in done.stdout + done.stderr
+
+
+def test_prometheus_operator_accepts_it() -> None:
+    """The PodMonitor and the PrometheusRule, also as to keys; and each of three mistakes is found."""
+    own = {one["kind"]: one for one in objects(DEPLOY / "base") if one["apiVersion"] == OPERATOR}
+    assert {"PodMonitor", "PrometheusRule"} == set(own)
+    misspelt, no_duration, no_group = (copy.deepcopy(own[kind]) for kind in ("PodMonitor", "PodMonitor", "PrometheusRule"))
+    misspelt["spec"]["podMetricsEndpoints"][0]["intervall"] = "15s"
+    no_duration["spec"]["podMetricsEndpoints"][0]["interval"] = "15 seconds"
+    no_group["spec"]["groups"][0]["rules"][0]["exprr"] = "1"
+    good, also_good, *bad = wrong([own["PodMonitor"], own["PrometheusRule"], misspelt, no_duration, no_group])
+    assert [[], []] == [good, also_good]
+    assert [1, 1, 1] == [len(one) for one in bad]
+
+
+def test_the_generated_files_are_up_to_date(tmp_path: Path) -> None:
+    """What is committed is what is written; a file that differs, is missing or left over is named."""
+    assert [] == build.drift(DEPLOY)
+    for name, content in build.files().items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (tmp_path / build.RULE).write_text("groups: []\n")
+    (tmp_path / build.ALERTMANAGER).unlink()
+    (tmp_path / build.BOARDS / "old.json").write_text("{}")
+    assert ["base/dashboards/old.json", build.RULE, build.ALERTMANAGER] == build.drift(tmp_path)
+    assert 1 == build.main(["--check", "--directory", str(tmp_path)])
+    assert 0 == build.main(["--directory", str(tmp_path)])
+    assert [] == build.drift(tmp_path)
+
+
+def test_the_rules_are_those_of_the_rules_file() -> None:
+    """To the last word, whatever Kubernetes wraps around them."""
+    rule = named(DEPLOY / "base", "PrometheusRule", "syncwatch")
+    assert yaml.safe_load(RULES.read_text(encoding="utf-8")) == rule["spec"]
+
+
+def test_every_dashboard_is_in_the_config_map() -> None:
+    """Each with its JSON unchanged, found by Grafana's sidecar, and small enough for the API server."""
+    boards = named(DEPLOY / "base", "ConfigMap", "syncwatch-dashboards")
+    source = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in (RULES.parents[1] / "json").glob("*.json")}
+    assert source == {name: json.loads(text) for name, text in boards["data"].items()}
+    assert "1" == boards["metadata"]["labels"]["grafana_dashboard"]
+    assert "syncwatch" == boards["metadata"]["annotations"]["grafana_folder"]
+    assert sum(len(text.encode()) for text in boards["data"].values()) < MIB
+
+
+@pytest.mark.parametrize("folder", ["examples/sidecar", "examples/sidecar-pre-1.29", "examples/cluster"])
+def test_the_monitor_finds_the_pod(folder: str) -> None:
+    """In whatever namespace, by label, through a port of that name on the pod."""
+    monitor = named(DEPLOY / "base", "PodMonitor", "syncwatch")["spec"]
+    (expression,) = monitor["selector"]["matchExpressions"]
+    assert {"key": "syncwatch", "operator": "Exists"} == expression
+    assert {"any": True} == monitor["namespaceSelector"]
+    template = pod(DEPLOY / folder, name="syncwatch" if folder.endswith("cluster") else "agent")
+    assert "syncwatch" in template["metadata"]["labels"]
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    assert [{"name": endpoint["port"], "containerPort": 10119}] == syncwatch(template)["ports"]
+
+
+SHAPES = [("examples/sidecar", "agent"), ("examples/sidecar-pre-1.29", "agent"), ("examples/cluster", "syncwatch")]
+
+
+@pytest.mark.parametrize(("folder", "name"), SHAPES)
+def test_it_may_do_as_little_as_possible(folder: str, name: str) -> None:
+    """No root, nothing to write to but the state, no capability, no token of the cluster, bounded memory."""
+    template = pod(DEPLOY / folder, name=name)
+    container, spec = syncwatch(template), template["spec"]
+    assert {
+        "runAsNonRoot": True, "runAsUser": 65532, "runAsGroup": 65532, "readOnlyRootFilesystem": True,
+        "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
+    } == container["securityContext"]  # fmt: skip
+    assert {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}} == container["resources"]
+    volumes = {one["name"]: one for one in spec["volumes"]}
+    mounts = {one["mountPath"]: one for one in container["volumeMounts"]}
+    assert "emptyDir" in volumes[mounts["/var/lib/syncwatch"]["name"]]
+    assert ["/var/lib/syncwatch"] == [path for path, one in mounts.items() if not one.get("readOnly")]
+    if name == "syncwatch":
+        assert False is spec["automountServiceAccountToken"]
+
+
+@pytest.mark.parametrize(("folder", "name"), SHAPES)
+def test_probes_ask_for_liveness_only(folder: str, name: str) -> None:
+    """Startup and liveness at /healthz with the kubelet's second; no readinessProbe, which would count for the whole pod."""
+    container = syncwatch(pod(DEPLOY / folder, name=name))
+    ask = {"path": "/healthz", "port": "syncwatch"}
+    assert {"httpGet": ask, "periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": 60} == container["startupProbe"]
+    assert {"httpGet": ask, "periodSeconds": 10, "timeoutSeconds": 1, "failureThreshold": 3} == container["livenessProbe"]
+    assert "readinessProbe" not in container
+
+
+@pytest.mark.parametrize(("folder", "name"), SHAPES)
+def test_what_it_is_given_is_a_configuration(folder: str, name: str) -> None:
+    """The ConfigMap that the pod mounts is there, its text is a valid configuration without a canary, and every file that it names is mounted."""
+    template = pod(DEPLOY / folder, name=name)
+    container, volumes = syncwatch(template), {one["name"]: one for one in template["spec"]["volumes"]}
+    mounts = {one["mountPath"]: volumes[one["name"]] for one in container["volumeMounts"]}
+    text = named(DEPLOY / folder, "ConfigMap", mounts["/etc/syncwatch"]["configMap"]["name"])["data"]["syncwatch.yaml"]
+    assert ["run", "--config", "/etc/syncwatch/syncwatch.yaml"] == container["args"]
+    config = parse(text, "syncwatch.yaml", {})
+    assert "/var/lib/syncwatch/state" == str(config.state_dir), "below the mount: a folder that is its own to close"
+    (connection,) = config.connections
+    assert isinstance(connection, RelaycastConnection)
+    assert str(connection.token_file).startswith("/run/secrets/syncwatch/")
+    assert not connection.canary.enabled
+    assert "syncwatch-tokens" == mounts["/run/secrets/syncwatch"]["secret"]["secretName"]
+
+
+def test_the_image_is_this_version() -> None:
+    """In every file that names it."""
+    files = ["base/standalone.yaml", "component/sidecar.yaml", "component-pre-1.29/container.yaml", "compose/compose.yaml"]
+    for file in files:
+        assert f"image: syncwatch:{__version__}\n" in (DEPLOY / file).read_text(encoding="utf-8"), file
+    for example in ("sidecar", "sidecar-pre-1.29", "cluster"):
+        name = "syncwatch" if example == "cluster" else "agent"
+        assert f"registry.example/syncwatch:{__version__}" == syncwatch(pod(EXAMPLES / example, name=name))["image"]
+
+
+def test_the_base_does_nothing_until_it_is_told_what_to_watch() -> None:
+    """No replicas; the example says what and sets one; two at once would be one client twice."""
+    base, cluster = (named(one, "Deployment", "syncwatch")["spec"] for one in (DEPLOY / "base", EXAMPLES / "cluster"))
+    assert (0, 1) == (base["replicas"], cluster["replicas"])
+    assert {"type": "Recreate"} == base["strategy"]
+
+
+# --- the component in an application's own kustomization ---------------------------------------------------------------------------------------
+
+
+def test_syncwatch_comes_before_everything_of_the_application() -> None:
+    """A native sidecar, first among the initContainers; the application's own containers are untouched."""
+    spec = pod(EXAMPLES / "sidecar")["spec"]
+    assert ["syncwatch", "migrate"] == [one["name"] for one in spec["initContainers"]]
+    assert ["Always", None] == [one.get("restartPolicy") for one in spec["initContainers"]]
+    (plain,) = yaml.safe_load_all((EXAMPLES / "sidecar/agent.yaml").read_text(encoding="utf-8"))
+    assert plain["spec"]["template"]["spec"]["containers"] == spec["containers"]
+    assert 50 == spec["terminationGracePeriodSeconds"], "30 for the application, 20 to flush"
+
+
+def test_before_1_29_it_is_kept_while_the_application_stops() -> None:
+    """An ordinary container, started first, whose preStop hook delays its end; the flush still fits."""
+    spec = pod(EXAMPLES / "sidecar-pre-1.29")["spec"]
+    assert ["syncwatch", "agent"] == [one["name"] for one in spec["containers"]]
+    assert ["migrate"] == [one["name"] for one in spec["initContainers"]]
+    container = spec["containers"][0]
+    assert "restartPolicy" not in container
+    command = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert "sleep" == command[0]
+    assert int(command[1]) + 20 <= spec["terminationGracePeriodSeconds"]
+
+
+@pytest.mark.parametrize(("kind", "more"), [("StatefulSet", "serviceName: agent"), ("DaemonSet", "minReadySeconds: 0"), ("Deployment", "replicas: 2")])
+def test_every_kind_of_workload_gets_it(tmp_path: Path, kind: str, more: str) -> None:
+    """And an application that needs longer to stop says so after the component."""
+    (quoted,) = re.findall(r"> ```yaml\n((?:> .*\n)+?)> ```", DOCS.read_text(encoding="utf-8"))
+    (patch,) = yaml.safe_load(quoted.replace("> ", ""))["patches"]
+    patch["target"]["kind"] = kind
+    text = STATEFUL.format(kind=kind, more=more)
+    spec = pod(overlay(tmp_path / "app", "component", resources=text), kind)["spec"]
+    assert ["syncwatch"] == [one["name"] for one in spec["initContainers"]]
+    assert 50 == spec["terminationGracePeriodSeconds"], "what docs/kubernetes.md warns of"
+    patched = pod(overlay(tmp_path / "patched", "component", resources=text, patches=[patch]), kind)["spec"]
+    assert 320 == patched["terminationGracePeriodSeconds"]
+
+
+def test_readiness_is_opt_in_and_warns(tmp_path: Path) -> None:
+    """One more component; its file says what it does to all pods at once."""
+    template = pod(overlay(tmp_path / "app", "component", "readiness"))
+    probe = syncwatch(template)["readinessProbe"]
+    assert ({"path": "/readyz", "port": "syncwatch"}, 1) == (probe["httpGet"], probe["timeoutSeconds"])
+    assert "livenessProbe" in syncwatch(template)
+    assert "WARNING: the readiness of a sidecar counts for the whole pod." in (DEPLOY / "readiness/kustomization.yaml").read_text(encoding="utf-8")
+
+
+def test_an_applications_own_volumes_and_labels_stay(tmp_path: Path) -> None:
+    """What the component adds is added, and replaces nothing."""
+    documents: list[dict[str, Any]] = list(yaml.safe_load_all((EXAMPLES / "sidecar/agent.yaml").read_text(encoding="utf-8")))
+    spec = documents[0]["spec"]["template"]["spec"]
+    spec["volumes"] = [{"name": "data", "emptyDir": {}}]
+    spec["securityContext"] = {"fsGroup": 1000}
+    template = pod(overlay(tmp_path / "app", "component", resources=yaml.safe_dump_all(documents)))
+    assert {"app": "agent", "syncwatch": "sidecar"} == template["metadata"]["labels"]
+    assert {"data", "syncwatch-config", "syncwatch-tokens", "syncwatch-state"} == {one["name"] for one in template["spec"]["volumes"]}
+    assert {"fsGroup": 1000} == template["spec"]["securityContext"]
+
+
+def test_the_page_about_it_names_what_is_there() -> None:
+    """Folders and files of docs/kubernetes.md, and the numbers that it gives."""
+    text = DOCS.read_text(encoding="utf-8")
+    paths = set(re.findall(r"\bdeploy/[\w./-]*[\w-]", text))
+    assert len(paths) > 7
+    assert [] == [path for path in paths if not (DEPLOY.parent / path).exists()]
+    folders = {path.parent for path in DEPLOY.rglob("kustomization.yaml")}
+    assert [] == [folder.name for folder in folders if folder.name not in text], "a folder that nobody is told of"
+    assert "`terminationGracePeriodSeconds` to 50" in text
