@@ -12,6 +12,7 @@ from docs.build import files
 from syncwatch.cli import main
 from syncwatch.config import parse
 from syncwatch.core.states import TRANSITIONS, State, diagram
+from syncwatch.version import __version__
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -41,13 +42,14 @@ def test_the_configuration_shown_is_valid() -> None:
     assert "cast" == parse(shown, "README.md", {}).connections[0].name
 
 
-def test_the_pod_shown_probes_healthz_and_nothing_else() -> None:
-    """Startup and liveness ask /healthz on the port that is listened on; there is no readinessProbe."""
-    (shown,) = [block for block in _blocks("yaml") if "initContainers:" in block]
-    (container,) = yaml.safe_load(shown)["initContainers"]
-    assert "/healthz" == container["livenessProbe"]["httpGet"]["path"] == container["startupProbe"]["httpGet"]["path"]
-    assert 10119 == container["ports"][0]["containerPort"]
-    assert "readinessProbe" not in container
+def test_the_kustomization_shown_leads_to_the_sidecar_of_this_version() -> None:
+    """Its component is in this repository, tagged as this version will be; what it does to a pod, the tests of deploy/ hold."""
+    (shown,) = [yaml.safe_load(block) for block in _blocks("yaml") if "components:" in block]
+    (component,) = shown["components"]
+    path, _, tag = component.split("//", 2)[2].partition("?")
+    assert (ROOT / path / "kustomization.yaml").is_file()
+    assert f"ref=v{__version__}" == tag
+    assert ["syncwatch-config"] == [one["name"] for one in shown["configMapGenerator"]]
 
 
 def test_every_command_shown_exists() -> None:
