@@ -24,8 +24,9 @@ check: setup  ## style, types, the import law, generated files
 	$(BIN)/python -m deploy.build --check
 	$(BIN)/python -m docs.build --check
 
-bench: setup  ## ratios against peers, in one run
+bench: setup  ## ratios against peers, in one run; and how long alerts take, in half an hour
 	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks.detection
 
 simulate: setup  ## the long form: 100,000 schedules, and 50,000 for each protocol with a feed
 	$(BIN)/python -m tests.simulation --count 100000

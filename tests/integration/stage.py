@@ -91,7 +91,7 @@ QUICK = Plan(
 )
 """Everything in about a minute: for tests."""
 
-REAL = Plan(alerting.Pace(), 15, 30, 180, 40 * 60, 30, 420, {}, {}, {}, {})
+REAL = Plan(alerting.Pace(), 15, 30, 360, 26 * 60, 30, 420, {}, {}, {}, {})
 """What is shipped, with the defaults of everything: for the benchmark."""
 
 

@@ -1,0 +1,107 @@
+"""`python -m tests.benchmarks.detection`: how long it takes from a fault to the alert at a webhook, with the rules as they are shipped and everything at its default.
+
+It takes half an hour, in which the machine is almost idle, and writes docs/detection.md. Exit code 1 when an alert did not come, or one that was not expected.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import datetime
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from dashboards import alerting
+from tests.integration.scenarios import OF_LATER_COMPONENTS, SCENARIOS, Alert, Played, play
+from tests.integration.stage import REAL, Plan
+
+PAGE = Path(__file__).parents[2] / "docs" / "detection.md"
+
+HEAD = """\
+# From a fault to its alert
+
+Written by `make bench`: real relays, sidecars, Prometheus and Alertmanager, the rules as they are shipped, every setting at its default. Prometheus scrapes and
+evaluates every {scrape_s:g} s, Alertmanager waits {group_wait_s:g} s before a first notification. Measured is the time from the fault to the alert's arrival at a webhook; all
+faults are played side by side, after {history_s:g} s in which all was well. One run, {day}, {machine}.
+
+The same faults are played in every test run with durations shortened to seconds, where anything that arrives beside the expected alerts is a failure.
+
+| fault | alert | severity | arrives after |
+|---|---|---|---|
+"""
+TAIL = """
+Most of each time is patience, chosen so that a rollout of three minutes wakes nobody: `for`, and the windows that rates look back over. Where something has to be
+seen sooner, ask the sidecar: `/gate`, the callbacks and the webhooks tell at once.
+"""
+
+
+def severity(alert: Alert) -> str:
+    """Of the rule with this title."""
+    name, _, window = alert.title.partition(" ")
+    found = [one for group in alerting.GROUPS for one in group.rules if isinstance(one, alerting.Alert) and one.name == name]
+    return next(one.severity for one in found if dict(one.labels).get("window", "") == window)
+
+
+def hold_s(alert: Alert) -> float:
+    """How long its rule holds it back."""
+    name, _, window = alert.title.partition(" ")
+    found = [one for group in alerting.GROUPS for one in group.rules if isinstance(one, alerting.Alert) and one.name == name]
+    return next(one.hold_s for one in found if dict(one.labels).get("window", "") == window)
+
+
+def rows(played: Played, plan: Plan) -> list[str]:
+    """One for each alert of each fault. What takes longer than the measurement says so."""
+    lines = []
+    for name, scenario in SCENARIOS.items():
+        for alert in scenario.alerts:
+            after_s = played.after_s(name, alert)
+            told = f"{after_s / 60:.1f} min" if after_s is not None else "**did not come**"
+            if after_s is None and too_long(alert, plan):
+                told = f"not measured: must hold for {alerting.duration(hold_s(alert))}"
+            window = alert.title.partition(" ")[2]
+            shown = alert.title.partition(" ")[0] + (f" (`window` {window})" if window else "")
+            lines.append(f"| {scenario.fault} | {shown} | {severity(alert)} | {told} |")
+    later = ", ".join(sorted(OF_LATER_COMPONENTS))
+    return lines + ([f"| | {later} | | not measured: no such component yet |"] if later else [])
+
+
+def too_long(alert: Alert, plan: Plan) -> bool:
+    """Its rule holds longer than this run."""
+    return hold_s(alert) > plan.patience_s
+
+
+def problems(played: Played, plan: Plan) -> list[str]:
+    """What should have come and did not, and what came and should not."""
+    every = {name: scenario.alerts for name, scenario in SCENARIOS.items()}
+    missing = [f"{name}: {alert.title} did not come" for name, alerts in every.items() for alert in alerts if not too_long(alert, plan) and played.first(alert) is None]
+    known = [alert for alerts in every.values() for alert in alerts]
+    extra: list[Mapping[str, str]] = [one.labels for one in played.notifications if not any(alert.is_(one) for alert in known)]
+    return missing + [f"not expected: {dict(labels)}" for labels in extra]
+
+
+def main() -> int:
+    """Measure, write, judge."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.detection")
+    parser.add_argument("--output", type=Path, default=PAGE, help="default: %(default)s")
+    output: Path = parser.parse_args().output
+    patience_s = REAL.patience_s
+    longest_s = max(hold_s(alert) for one in SCENARIOS.values() for alert in one.alerts if hold_s(alert) < patience_s)
+    print(f"detection: about {(REAL.history_s + patience_s) / 60:.0f} min, the longest alert measured holds for {longest_s / 60:.0f} min", flush=True)
+    with tempfile.TemporaryDirectory(prefix="syncwatch-detection-") as folder:
+        played = asyncio.run(play(REAL, Path(folder), {}))
+    machine = f"{platform.system()}, {os.cpu_count()} processors, Python {platform.python_version()}"
+    head = HEAD.format(
+        scrape_s=REAL.scrape_s, group_wait_s=REAL.group_wait_s, history_s=REAL.history_s, day=datetime.datetime.now(datetime.UTC).date(), machine=machine
+    )
+    output.write_text(head + "\n".join(rows(played, REAL)) + "\n" + TAIL)
+    found = problems(played, REAL)
+    print("\n".join([*rows(played, REAL), *found]))
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
