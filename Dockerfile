@@ -7,6 +7,7 @@ ARG REVISION=""
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE requirements-dev.lock ./
 COPY syncwatch syncwatch
+COPY dashboards dashboards
 RUN printf '%s' "${REVISION}" > syncwatch/REVISION \
  && python3 -m venv /opt/syncwatch \
  && /opt/syncwatch/bin/python -m pip install --no-cache-dir --constraint requirements-dev.lock . \

@@ -256,6 +256,45 @@ def join(token: str, name: str, identity_file: str, mail_dir: str | None, host_i
     click.echo(Block(name, parsed, paths["identity_file"], paths["mail_dir"]), nl=False)
 
 
+@check.command("rules")
+@click.argument("file", type=click.Path())
+def check_rules(file: str) -> None:
+    """Whether the Prometheus rules in FILE ask for what syncwatch exports; a line for each mistake, exit code 2 if there is one.
+
+    The language itself is promtool's to check: promtool check rules FILE.
+    """
+    from syncwatch.alertrules import check as check_file
+
+    checked = check_file(file)
+    if checked.mistakes:
+        _fail("\n".join(checked.mistakes))
+    click.echo(f"{file}: ok, {checked.rules} rules")
+
+
+@main.command("export")
+@click.argument("what", type=click.Choice(["dashboards", "rules", "k8s"]))
+@click.argument("directory", type=click.Path(file_okay=False))
+@click.option("--force", is_flag=True, help="Replace files that say something else.")
+def export_files(what: str, directory: str, force: bool) -> None:
+    """Write out what ships with syncwatch: Grafana dashboards, Prometheus rules with Alertmanager's inhibitions, Kubernetes files.
+
+    Files that are there and say something else are not replaced without --force. Exit code 2 when nothing could be written.
+    """
+    from syncwatch.export import OccupiedError, export
+
+    try:
+        written = export(what, Path(directory), replace=force)
+    except OccupiedError as error:
+        lines = [f"{path}: is there and says something else" for path in error.paths]
+        _fail("\n".join([*lines, "syncwatch export: nothing was written; --force replaces them"]))
+    except OSError as error:
+        _fail(f"syncwatch export: {error.filename or what}: {error.strerror or error}")
+    for path in written:
+        click.echo(path)
+    if not written:
+        click.echo(f"{directory}: up to date")
+
+
 @main.command()
 @click.option("--listen", default="127.0.0.1:8787", show_default=True, help="Where it listens.")
 @click.option("--database", default=":memory:", show_default=True, help="What survives a restart: an SQLite file.")

@@ -15,6 +15,7 @@ from dashboards import alerting
 from dashboards.links import runbook
 from tests.expressions import (
     INHIBITIONS,
+    ROOT,
     RULE_TESTS,
     RULES,
     RUNBOOKS,
@@ -172,3 +173,10 @@ def test_the_labels_in_inhibitions_are_those_that_alerts_have() -> None:
 def test_durations() -> None:
     """As Prometheus writes them, in the largest unit that leaves a whole number."""
     assert ["3d", "36h", "5m", "90s", "1500ms"] == [alerting.duration(seconds) for seconds in (259200, 129600, 300, 90, 1.5)]
+
+
+def test_the_page_lists_them() -> None:
+    """docs/alerts.md: every alert in the order of the rules, with its severity and a link to its runbook."""
+    lines = re.findall(r"^\| \[(\w+)\]\(runbooks/(\w+)\.md\) \| (\w+)", (ROOT / "docs" / "alerts.md").read_text(), re.MULTILINE)
+    expected = dict.fromkeys((rule["alert"], rule["alert"], "critical" if rule["labels"].get("window") else rule["labels"]["severity"]) for rule in alerts())
+    assert list(expected) == lines

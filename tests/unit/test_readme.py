@@ -54,8 +54,8 @@ def test_the_kustomization_shown_leads_to_the_sidecar_of_this_version() -> None:
 
 def test_every_command_shown_exists() -> None:
     """Commands in the tables answer --help."""
-    named = {name.replace("FILE", "").replace("TOKEN", "").split("[")[0].strip() for name in re.findall(r"^\| `syncwatch ([^`]+)`", README, re.MULTILINE)}
-    assert named == {"run", "demo", "status", "gate", "check config", "relay", "tps join"}
+    named = {re.split(r"[\[]| [a-z]+\\\|", re.sub("FILE|TOKEN|DIR", "", name))[0].strip() for name in re.findall(r"^\| `syncwatch ([^`]+)`", README, re.MULTILINE)}
+    assert named == {"run", "demo", "status", "gate", "check config", "check rules", "export", "relay", "tps join"}
     for name in named:
         assert 0 == CliRunner().invoke(main, [*name.split(), "--help"]).exit_code
 
