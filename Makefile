@@ -28,10 +28,11 @@ bench: setup  ## ratios against peers, in one run; and how long alerts take, in 
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.detection
 
-simulate: setup  ## the long form: 100,000 schedules, and 50,000 for each protocol with a feed
+simulate: setup  ## the long form: 100,000 schedules, 50,000 for each protocol with a feed, 10,000 of TPS
 	$(BIN)/python -m tests.simulation --count 100000
 	$(BIN)/python -m tests.simulation --feeds relayfile --count 50000
 	$(BIN)/python -m tests.simulation --feeds observer --count 50000
+	$(BIN)/python -m tests.simulation --tps --count 10000
 
 generate: setup  ## write out what is generated: dashboards, the metric reference, the state diagram
 	$(BIN)/python -m dashboards.build

@@ -32,6 +32,7 @@ class Heartbeat:
         self._next_s = math.inf
         self._read_s = -math.inf  # since when what comes is read at once
         self._sign_s = -math.inf  # when the present connection was last answered, in time or not; its beginning, if never
+        self._hurried = False  # since the last answer in time, a late one was followed by a ping out of turn
         self._outstanding: deque[tuple[int, float]] = deque()
         self._expired: deque[int] = deque(maxlen=64)
 
@@ -54,6 +55,7 @@ class Heartbeat:
     def opened(self, now: float) -> None:
         """The connection is ready: ping at once, so that a round trip is known from the beginning."""
         self._next_s = self._read_s = self._sign_s = now
+        self._hurried = False
 
     def held(self, on: bool, now: float) -> None:
         """Nothing is read for a while, or again: answers that lie there unread are nobody's fault."""
@@ -91,7 +93,9 @@ class Heartbeat:
             self._expired.remove(token)
             self.late += 1
             self._sign_s = now
-            self._next_s = min(self._next_s, now)
+            if not self._hurried:  # once: with a peer that is always late each ping would bring the next
+                self._hurried = True
+                self._next_s = min(self._next_s, now)
             return False
         for index, (sent_token, sent_s) in enumerate(self._outstanding):
             if token is None or token == sent_token:
@@ -99,6 +103,7 @@ class Heartbeat:
                 self.acknowledged += 1
                 self.last_ack = Moment(now, wall_s)
                 self._sign_s = now
+                self._hurried = False
                 if sent_s >= self._read_s:  # else it may have lain there unread
                     self.last_rtt_s = now - sent_s
                     self.rtt.observe(self.last_rtt_s)

@@ -3,7 +3,7 @@
 python -m tests.simulation SEED [--verbose]   one schedule; --verbose tells every frame
 python -m tests.simulation --count 100000     seeds 0 to 99999; failing ones are listed, and then the exit code is 1
 
-With --feeds relayfile or --feeds observer the same for the protocols that settle by reading a feed.
+With --feeds relayfile or --feeds observer the same for the protocols that settle by reading a feed, with --tps for a host of TPS.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tests.simulation.faults import KINDS, plan, plan_of
 from tests.simulation.feeds import byhand
 from tests.simulation.feeds.plans import OBSERVER, RELAYFILE
 from tests.simulation.runner import Tally, outcomes
+from tests.simulation.tps import byhand as tps_byhand
 from tests.simulation.world import World
 
 REPORT_EVERY = 5000
@@ -70,7 +71,12 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--processes", type=int)
     parser.add_argument("--feeds", choices=(RELAYFILE, OBSERVER), help="schedules of this protocol instead of the acknowledging one")
+    parser.add_argument("--tps", action="store_true", help="schedules of a TPS host and its branch")
     given = parser.parse_args()
+    if given.tps and given.seed is not None:
+        return tps_byhand.one(given.seed, given.kinds, given.verbose)
+    if given.tps:
+        return tps_byhand.many(given.first, given.count, given.processes)
     if given.feeds is not None and given.seed is not None:
         return byhand.one(given.feeds, given.seed, given.kinds, given.verbose, given.pedantic)
     if given.feeds is not None:
