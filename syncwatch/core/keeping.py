@@ -23,7 +23,7 @@ MOST_COUNT = 4096
 MOST_BYTES = 32 * 2**20
 """More is never kept in memory. Only what comes after reading was stopped, or after our close, could ever reach it."""
 STALL_S = 10.0
-"""Storage that does not say anything for so long is in trouble, as if it had failed."""
+"""Storage that does not say anything for so long is in trouble, as if it had failed; what waits for so long is late."""
 RETRY_MIN_S = 1.0
 RETRY_MAX_S = 60.0
 
@@ -32,6 +32,7 @@ class Waiting(msgspec.Struct):
     """One that is not stored yet. `asked`: the shell is at it."""
 
     deposit: Deposit
+    came_s: float
     asked: bool = True
 
 
@@ -67,6 +68,13 @@ class Keeping:
         """Something cannot be stored, at least for now: nothing more should be taken."""
         return self.failure is not None
 
+    def late_since_s(self, now: float) -> float | None:
+        """Since when something has waited for too long, whatever the reason; None if nothing has."""
+        oldest = next(iter(self._waiting.values()), None)
+        late_s = math.inf if oldest is None else oldest.came_s + STALL_S
+        since_s = late_s if self.failing_since_s is None else min(late_s, self.failing_since_s)
+        return since_s if since_s <= now else None
+
     @property
     def full(self) -> bool:
         """No more should be read."""
@@ -90,7 +98,7 @@ class Keeping:
             self.refused += 1
             return None
         self._serial += 1
-        self._waiting[self._serial] = Waiting(deposit)
+        self._waiting[self._serial] = Waiting(deposit, now)
         self._bytes += size
         self._asked += 1
         if self._moved_s == math.inf:

@@ -904,8 +904,9 @@ class Session:
         found: list[Condition] = []
         if self.state in (State.IDLE, State.CLOSED):
             return found
-        if self.keeping is not None and self.keeping.failing_since_s is not None:
-            found.append(Condition(Reason.GAP_OPEN, self.keeping.failing_since_s))
+        late_since_s = None if self.keeping is None else self.keeping.late_since_s(now)
+        if late_since_s is not None:
+            found.append(Condition(Reason.GAP_OPEN, late_since_s))
         if self.verification.behind_since_s is not None:
             found.append(Condition(Reason.BEHIND, self.verification.behind_since_s))
         stale_s = self.settings.stale_after_s

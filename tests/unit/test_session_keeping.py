@@ -240,3 +240,18 @@ def test_a_deposit_without_the_trait_is_misuse() -> None:
     at = Host().start().open()
     with pytest.raises(RuntimeError, match="keeps"):
         at.hear(message(mail("m1")))
+
+
+def test_storage_that_is_slow_is_said() -> None:
+    """What waits for ten seconds is a gap, though everything moves and the connection stays; it ends with the last that was late."""
+    at = host()
+    one, two = hear(at, "m1", "m2")
+    came = at.now
+    at.pass_time(STALL_S - 1.0)
+    answer(at, one)
+    assert {} == at.held()
+    at.pass_time(1.0)
+    assert ({Reason.GAP_OPEN: came + STALL_S}, State.OPEN) == (at.held(), at.session.state)
+    hear(at, "m3")
+    answer(at, two)
+    assert {} == at.held()

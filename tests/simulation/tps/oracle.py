@@ -106,6 +106,7 @@ class Judge:
         self._pace_s = -math.inf
         # storage
         self._asked: dict[int, str] = {}
+        self._came: dict[int, float] = {}
         self._failed: set[int] = set()
         self._moved_s = math.inf
         self.troubled = False
@@ -115,14 +116,14 @@ class Judge:
         """A connection stands."""
         return self._ready_s < math.inf
 
-    def reasons(self) -> set[str]:
+    def reasons(self, now: float) -> set[str]:
         """What has to be shown beside what follows from the state."""
         found = {"no_echo"} if self.no_echo and self.ready else set()
         if self.half_open is not None:
             found.add("send_half_open" if self.half_open == "send" else "heartbeat_timeout")
         if self.rival:
             found.add("duplicate_client")
-        if self.troubled:
+        if self.troubled or any(now >= came + STALL_S for came in self._came.values()):
             found.add("gap_open")
         return found
 
@@ -349,6 +350,7 @@ class Judge:
             self._say(fact, f"{fact.key} was asked for twice at a time")
         if fact.deposit not in self._asked:
             self.counters.waiting += 1
+            self._came[fact.deposit] = fact.at
         self._asked[fact.deposit] = fact.key
         self._failed.discard(fact.deposit)
         if self._moved_s == math.inf:
@@ -360,7 +362,7 @@ class Judge:
             self._failed.add(fact.deposit)
             c.storage_failures += 1
         else:
-            del self._asked[fact.deposit]
+            del self._asked[fact.deposit], self._came[fact.deposit]
             c.waiting -= 1
             self.stored.add(fact.key)
             if fact.known or fact.key in self.known:

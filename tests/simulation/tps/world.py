@@ -342,8 +342,8 @@ class World(Host):
             if dict(counted) != {key: count for key, count in have.items() if count}:
                 found.append(f"{name}: oracle {dict(counted)}, session {have}")
         reasons = {str(condition.reason) for condition in self.session.reasons(self.timeline.now) if condition.reason not in FROM_STATE}
-        if self.session.active and reasons != judge.reasons():
-            found.append(f"reasons: oracle {sorted(judge.reasons())}, session {sorted(reasons)}")
+        if self.session.active and reasons != judge.reasons(self.timeline.now):
+            found.append(f"reasons: oracle {sorted(judge.reasons(self.timeline.now))}, session {sorted(reasons)}")
         if (self.session.state is State.OPEN) != judge.ready:
             found.append(f"state {self.session.state}, ready: {judge.ready}")
         ledger = snapshot.continuity
