@@ -7,7 +7,9 @@ ARG REVISION=""
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE requirements-dev.lock ./
 COPY syncwatch syncwatch
-COPY dashboards dashboards
+COPY dashboards/json dashboards/json
+COPY dashboards/rules dashboards/rules
+COPY deploy deploy
 RUN printf '%s' "${REVISION}" > syncwatch/REVISION \
  && python3 -m venv /opt/syncwatch \
  && /opt/syncwatch/bin/python -m pip install --no-cache-dir --constraint requirements-dev.lock . \

@@ -9,10 +9,17 @@ from click.testing import CliRunner, Result
 
 from syncwatch.cli import main
 from syncwatch.export import PLACES, OccupiedError, export, files
-from tests.expressions import BOARDS, RULES
+from tests.expressions import BOARDS, ROOT, RULES
 
+DEPLOY = ROOT / "deploy"
 KINDS = {
     "dashboards": {path.name: path.read_bytes() for path in BOARDS.glob("*.json")},
+    "k8s": {
+        path.relative_to(DEPLOY).as_posix(): path.read_bytes()
+        for folder in ("base", "component", "component-pre-1.29", "examples", "readiness")
+        for path in (DEPLOY / folder).rglob("*")
+        if path.is_file()
+    },
     "rules": {name: RULES.with_name(name).read_bytes() for name in ("alertmanager.yaml", "syncwatch.rules.yaml")},
 }
 
@@ -28,7 +35,7 @@ def test_what_is_written_is_what_is_committed(tmp_path: Path, kind: str) -> None
     folder = tmp_path / "a" / "b"
     done = run(kind, folder)
     assert (0, [str(folder / name) for name in sorted(KINDS[kind])]) == (done.exit_code, done.output.splitlines())
-    assert KINDS[kind] == {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert KINDS[kind] == {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_second_time_changes_nothing(tmp_path: Path) -> None:
