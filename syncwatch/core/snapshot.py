@@ -117,6 +117,23 @@ class CanarySnapshot(msgspec.Struct, frozen=True):
     log_delay_s: float | None = None  # of the last one, from its write; a log is read from time to time
 
 
+class ReportSnapshot(msgspec.Struct, frozen=True):
+    """What another process tells in a file of a connection that it has, and what the system tells of that process.
+
+    `read`: when the file was last understood, `written`: its own time then. `process`: alive, dead, reused (another one has its number), elsewhere
+    (the file changes, but its process cannot be seen from here), unknown. `reconnects`: the writer's own count, whatever it counts.
+    `remarks`: sentences about what is odd.
+    """
+
+    path: str
+    read: Moment | None = None
+    written: Moment | None = None
+    pid: int | None = None
+    process: str = "unknown"
+    reconnects: int | None = None
+    remarks: tuple[str, ...] = ()
+
+
 class LifetimeSnapshot(msgspec.Struct, frozen=True):
     """Totals over all processes that shared the state file, this one included, and when they began (wall)."""
 
@@ -132,7 +149,7 @@ class LifetimeSnapshot(msgspec.Struct, frozen=True):
 
 
 class ConnectionSnapshot(msgspec.Struct, frozen=True):
-    """One connection, whole."""
+    """One connection, whole. What its protocol and dialect can never know stands at 0: the exposition has a table of that, and tells nothing of it."""
 
     name: str
     protocol: str
@@ -170,6 +187,7 @@ class ConnectionSnapshot(msgspec.Struct, frozen=True):
     canary: CanarySnapshot | None  # None when not configured
     lifetime: LifetimeSnapshot
     settled_once: bool  # the first sync is done
+    report: ReportSnapshot | None = None  # None for a connection of our own
 
 
 class ServiceSnapshot(msgspec.Struct, frozen=True):

@@ -31,13 +31,14 @@ class Settle(enum.StrEnum):
 
 
 class FrameKind(enum.StrEnum):
-    """Kinds of frames that are counted, received (event, control, heartbeat, invalid) and sent (the rest)."""
+    """Kinds of frames that are counted, received (event, control, heartbeat, invalid; unknown where somebody else has counted them all together) and sent."""
 
     EVENT = "event"
     CONTROL = "control"
     HEARTBEAT = "heartbeat"
     INVALID = "invalid"
     RESYNC = "resync"
+    UNKNOWN = "unknown"
 
 
 class Traits(msgspec.Struct, frozen=True):

@@ -66,11 +66,11 @@ class Gate(msgspec.Struct, frozen=True):
 
 
 class Attempts(msgspec.Struct, frozen=True):
-    """Handshakes. `mean_handshake_s` and the last one's phases are of those that succeeded."""
+    """Handshakes. `mean_handshake_s` and the last one's phases are of those that succeeded. Null: somebody else makes them, and does not tell."""
 
-    total: int
+    total: int | None
     failures: dict[str, int]
-    consecutive_failures: int
+    consecutive_failures: int | None
     last_failure: str | None
     next: Due | None
     mean_handshake_s: float | None
@@ -78,13 +78,13 @@ class Attempts(msgspec.Struct, frozen=True):
 
 
 class Heartbeats(msgspec.Struct, frozen=True):
-    """sent = acknowledged + missed + outstanding."""
+    """sent = acknowledged + missed + outstanding. Null: somebody else sends them, and does not tell."""
 
     sent: int
-    acknowledged: int
-    missed: int
-    late: int
-    outstanding: int
+    acknowledged: int | None
+    missed: int | None
+    late: int | None
+    outstanding: int | None
     last_sent: Instant | None
     last_acknowledged: Instant | None
     last_rtt_s: float | None
@@ -97,8 +97,8 @@ class Traffic(msgspec.Struct, frozen=True):
 
     frames_received: dict[str, int]
     frames_sent: dict[str, int]
-    received_bytes: int
-    sent_bytes: int
+    received_bytes: int | None
+    sent_bytes: int | None
     anomalies: dict[str, int]
     last_frame: Instant | None
     last_event: Instant | None
@@ -168,17 +168,29 @@ class Expiry(msgspec.Struct, frozen=True):
 
 
 class Lifetime(msgspec.Struct, frozen=True):
-    """Totals over all processes that shared the state file, this one included."""
+    """Totals over all processes that shared the state file, this one included. Null: there is no ledger."""
 
     since: Instant
-    events: int
+    events: int | None
     reconnects: int
-    missed: int
-    recovered: int
-    lost: int
-    unaccounted: int
-    late: int
-    resets: int
+    missed: int | None
+    recovered: int | None
+    lost: int | None
+    unaccounted: int | None
+    late: int | None
+    resets: int | None
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What the process that has the connection tells of it in a file, and what the system tells of that process."""
+
+    path: str
+    read: Instant | None
+    written: Instant | None
+    pid: int | None
+    process: str
+    reconnects: int | None
+    remarks: tuple[str, ...]
 
 
 class Transition(msgspec.Struct, frozen=True):
@@ -221,6 +233,7 @@ class Connection(msgspec.Struct, frozen=True):
     lifetime: Lifetime
     state_seconds: dict[str, float]
     transitions: tuple[Transition, ...]
+    report: Report | None = None
 
 
 class Probes(msgspec.Struct, frozen=True):
@@ -330,8 +343,8 @@ class Losses(msgspec.Struct, frozen=True):
     unaccounted: int | None
     missing: int | None
     last_loss: Instant | None
-    lifetime_lost: int
-    lifetime_unaccounted: int
+    lifetime_lost: int | None
+    lifetime_unaccounted: int | None
     lifetime_since: Instant
 
 

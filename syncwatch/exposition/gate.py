@@ -59,7 +59,7 @@ def _losses(connection: ConnectionSnapshot, at: Moment) -> document.Losses:
         unaccounted=None if ledger is None else ledger.unaccounted,
         missing=None if ledger is None else ledger.missing,
         last_loss=None if ledger is None else document.instant(ledger.last_loss, at),
-        lifetime_lost=lifetime.lost,
-        lifetime_unaccounted=lifetime.unaccounted,
+        lifetime_lost=None if ledger is None else lifetime.lost,
+        lifetime_unaccounted=None if ledger is None else lifetime.unaccounted,
         lifetime_since=document.since_wall(lifetime.since_wall_s, at),
     )

@@ -99,6 +99,7 @@ GLOSSARY: tuple[Words, ...] = (
         FrameKind.EVENT: "data", FrameKind.CONTROL: "acknowledgements, subscriptions and the like",
         FrameKind.HEARTBEAT: "pings and their answers", FrameKind.RESYNC: "requests for the missed part, tip checks included",
         FrameKind.INVALID: "not understood",
+        FrameKind.UNKNOWN: "of any kind: whoever counted them did not tell them apart",
     }),
     Words("`kind` of an anomaly", ("syncwatch_protocol_anomalies_total",), {
         Anomaly.MALFORMED: "a frame that is not understood",

@@ -201,7 +201,7 @@ BY_STATE = (
     "syncwatch_connection_state_seconds_total",
 )
 _PHASES = ("dns", "tcp", "tls", "upgrade", "protocol")
-_RECEIVED = (FrameKind.EVENT, FrameKind.CONTROL, FrameKind.HEARTBEAT, FrameKind.INVALID)
+_RECEIVED = (FrameKind.EVENT, FrameKind.CONTROL, FrameKind.HEARTBEAT, FrameKind.INVALID, FrameKind.UNKNOWN)
 _SENT = (FrameKind.HEARTBEAT, FrameKind.RESYNC, FrameKind.CONTROL)
 
 
@@ -272,21 +272,65 @@ _FEED_SETTLES = (
     Never((Disconnect.SUPERSEDED, Disconnect.RESYNC_TIMEOUT), ("syncwatch_connection_disconnects_total",), "any number of sockets may be open, and no socket is asked"),
 )
 
+_READ_ONE_BY_ONE = Never((FrameKind.UNKNOWN,), ("syncwatch_frames_received_total",), "each message is looked at, and invalid if it is not understood")
+
 NEVER: Mapping[tuple[str, str], tuple[Never, ...]] = {
     ("relaycast", "ring"): (
+        _READ_ONE_BY_ONE,
         Never((State.POLLING,), (*BY_STATE, "syncwatch_connection_transitions_total"), "there is no HTTP feed to fall back to"),
         Never((Origin.POLL, Origin.AUDIT), ("syncwatch_events_received_total",), "there is no HTTP feed to read events from"),
         Never((Disconnect.SUPERSEDED,), ("syncwatch_connection_disconnects_total",), "an agent may have any number of sockets"),
     ),
     ("relaycast", "observer"): (
+        _READ_ONE_BY_ONE,
         Never((Origin.RING,), ("syncwatch_events_received_total",), "the socket replays nothing: what was missed is read from the log"),
         *_FEED_SETTLES,
     ),
     ("relayfile", "push"): (
+        _READ_ONE_BY_ONE,
         Never((Origin.RING,), ("syncwatch_events_received_total",), "what is replayed comes from the server's log"),
         *_FEED_SETTLES,
     ),
+    ("tps", "passive"): (
+        Never((State.RESYNCING, State.POLLING), (*BY_STATE, "syncwatch_connection_transitions_total"), "a host asks its branch for nothing"),
+        Never(
+            (),
+            (
+                "syncwatch_connection_attempts_total", "syncwatch_connection_attempt_failures_total", "syncwatch_connection_consecutive_failures",
+                "syncwatch_connection_handshake_duration_seconds", "syncwatch_connection_last_handshake_seconds",
+                "syncwatch_connection_disconnects_total", "syncwatch_connection_close_codes_total",
+            ),
+            "the host makes the connections: its file does not tell how often it tried, nor why one ended",
+        ),
+        Never(
+            (),
+            (
+                "syncwatch_heartbeats_acknowledged_total", "syncwatch_heartbeats_missed_total", "syncwatch_heartbeats_late_total",
+                "syncwatch_heartbeat_rtt_seconds", "syncwatch_half_open_total", "syncwatch_clock_offset_seconds",
+            ),
+            "the host's file tells when the last heartbeat was sent and when the last message came, not which answers which",
+        ),
+        Never((), ("syncwatch_received_bytes_total", "syncwatch_sent_bytes_total"), "the host counts no bytes: its file always says 0"),
+        Never((FrameKind.EVENT, FrameKind.CONTROL, FrameKind.HEARTBEAT, FrameKind.INVALID), ("syncwatch_frames_received_total",), "the host counts all messages together"),
+        Never((FrameKind.RESYNC, FrameKind.CONTROL), ("syncwatch_frames_sent_total",), "the host counts its heartbeats only"),
+        Never(
+            (Anomaly.BAD_SEQUENCE, Anomaly.IMPLAUSIBLE_JUMP, Anomaly.ACK_EARLY, Anomaly.ACK_MISSING, Anomaly.ACK_UNSOLICITED, Anomaly.REPLAY_SHORT),
+            ("syncwatch_protocol_anomalies_total",),
+            "only the file can be odd",
+        ),
+        Never(
+            (),
+            (
+                *(one.name for one in DEFINITIONS if one.section is Section.CONTINUITY),
+                "syncwatch_last_event_timestamp_seconds", "syncwatch_last_event_age_seconds",
+                "syncwatch_verifications_total", "syncwatch_unverified_seconds",
+            ),
+            "the host's file tells nothing of events",
+        ),
+        Never((), ("syncwatch_token_expiry_timestamp_seconds", "syncwatch_tls_certificate_expiry_timestamp_seconds"), "nothing is connected to"),
+    ),
     ("tps", "host"): (
+        _READ_ONE_BY_ONE,
         Never((State.RESYNCING, State.POLLING), (*BY_STATE, "syncwatch_connection_transitions_total"), "a branch keeps nothing that could be asked for: who is connected is caught up"),
         Never((Origin.RING, Origin.STORE, Origin.POLL, Origin.AUDIT), ("syncwatch_events_received_total",), "each mail comes once, live"),
         Never(
@@ -330,11 +374,12 @@ SERIES_OF_SIDECAR = 60
 def label_sets(protocol: str, dialect: str) -> Mapping[str, tuple[LabelSet, ...]]:
     """LABEL_SETS as far as a connection of this protocol and dialect can ever report them."""
     never = NEVER.get((protocol, dialect), ())
+    gone = absent(protocol, dialect)
 
     def possible(name: str, values: LabelSet) -> bool:
         return not any(name in rule.metrics and set(rule.values) & set(values) for rule in never)
 
-    return {name: tuple(one for one in sets if possible(name, one)) for name, sets in LABEL_SETS.items()}
+    return {name: tuple(one for one in sets if name not in gone and possible(name, one)) for name, sets in LABEL_SETS.items()}
 
 
 @cache

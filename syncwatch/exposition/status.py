@@ -18,8 +18,8 @@ from syncwatch.core.snapshot import (
     ConnectionSnapshot,
     ContinuitySnapshot,
     HeartbeatSnapshot,
-    LifetimeSnapshot,
     Moment,
+    ReportSnapshot,
     ServiceSnapshot,
     SidecarSnapshot,
     Snapshot,
@@ -29,7 +29,7 @@ from syncwatch.core.states import ESTABLISHED, State
 from syncwatch.core.timestamps import rfc3339
 from syncwatch.exposition import document as doc
 from syncwatch.exposition import gate
-from syncwatch.exposition.registry import label_sets
+from syncwatch.exposition.registry import absent, label_sets
 
 __all__ = ["build", "document", "exit_code", "render"]
 
@@ -111,12 +111,13 @@ def _connection(c: ConnectionSnapshot, snapshot: Snapshot) -> doc.Connection:
         else doc.Latency(c.event_latency.cumulative[-1], _mean_s(c.event_latency)),
         canary=None if c.canary is None else _canary(c, c.canary),
         expiry=doc.Expiry(doc.due_wall(c.token_expiry_wall_s, at), doc.due_wall(c.certificate_expiry_wall_s, at)),
-        lifetime=_lifetime(c.lifetime, at),
+        lifetime=_lifetime(c, at),
         state_seconds=_state_seconds(c, at),
         transitions=tuple(
             doc.Transition(_certain(one.at, at), one.from_state, one.to_state, one.reason)
             for one in reversed(c.timeline.recent)
         ),
+        report=None if c.report is None else _report(c.report, at),
     )
 
 
@@ -159,9 +160,9 @@ def _state_seconds(c: ConnectionSnapshot, at: Moment) -> dict[str, float]:
 
 def _attempts(c: ConnectionSnapshot, at: Moment) -> doc.Attempts:
     return doc.Attempts(
-        total=c.attempts,
+        total=_known(c, "syncwatch_connection_attempts_total", c.attempts),
         failures=_counts(c, "syncwatch_connection_attempt_failures_total", c.attempt_failures),
-        consecutive_failures=c.consecutive_failures,
+        consecutive_failures=_known(c, "syncwatch_connection_consecutive_failures", c.consecutive_failures),
         last_failure=c.last_failure,
         next=doc.due_now(c.next_attempt_now_s, at),
         mean_handshake_s=_mean_s(c.handshake),
@@ -172,10 +173,10 @@ def _attempts(c: ConnectionSnapshot, at: Moment) -> doc.Attempts:
 def _heartbeats(c: ConnectionSnapshot, beat: HeartbeatSnapshot, at: Moment) -> doc.Heartbeats:
     return doc.Heartbeats(
         sent=beat.sent,
-        acknowledged=beat.acknowledged,
-        missed=beat.missed,
-        late=beat.late,
-        outstanding=beat.outstanding,
+        acknowledged=_known(c, "syncwatch_heartbeats_acknowledged_total", beat.acknowledged),
+        missed=_known(c, "syncwatch_heartbeats_missed_total", beat.missed),
+        late=_known(c, "syncwatch_heartbeats_late_total", beat.late),
+        outstanding=_known(c, "syncwatch_heartbeats_missed_total", beat.outstanding),
         last_sent=doc.instant(beat.last_sent, at),
         last_acknowledged=doc.instant(beat.last_ack, at),
         last_rtt_s=None if beat.last_rtt_s is None else doc.seconds(beat.last_rtt_s),
@@ -188,8 +189,8 @@ def _traffic(c: ConnectionSnapshot, at: Moment) -> doc.Traffic:
     return doc.Traffic(
         frames_received=_counts(c, "syncwatch_frames_received_total", c.frames_received),
         frames_sent=_counts(c, "syncwatch_frames_sent_total", c.frames_sent),
-        received_bytes=c.received_bytes,
-        sent_bytes=c.sent_bytes,
+        received_bytes=_known(c, "syncwatch_received_bytes_total", c.received_bytes),
+        sent_bytes=_known(c, "syncwatch_sent_bytes_total", c.sent_bytes),
         anomalies=_counts(c, "syncwatch_protocol_anomalies_total", c.anomalies),
         last_frame=doc.instant(c.last_frame, at),
         last_event=doc.instant(c.last_event, at),
@@ -245,9 +246,24 @@ def _canary(c: ConnectionSnapshot, canary: CanarySnapshot) -> doc.Canary:
     )
 
 
-def _lifetime(lifetime: LifetimeSnapshot, at: Moment) -> doc.Lifetime:
-    totals: dict[str, Any] = msgspec.structs.asdict(lifetime)
-    return doc.Lifetime(since=doc.since_wall(totals.pop("since_wall_s"), at), **totals)
+def _lifetime(c: ConnectionSnapshot, at: Moment) -> doc.Lifetime:
+    totals: dict[str, Any] = msgspec.structs.asdict(c.lifetime)
+    since = doc.since_wall(totals.pop("since_wall_s"), at)
+    if c.continuity is None:
+        totals = {key: value if key == "reconnects" else None for key, value in totals.items()}
+    return doc.Lifetime(since=since, **totals)
+
+
+def _report(report: ReportSnapshot, at: Moment) -> doc.Report:
+    return doc.Report(
+        path=report.path,
+        read=doc.instant(report.read, at),
+        written=doc.instant(report.written, at),
+        pid=report.pid,
+        process=report.process,
+        reconnects=report.reconnects,
+        remarks=report.remarks,
+    )
 
 
 def _sidecar(sidecar: SidecarSnapshot, at: Moment) -> doc.Sidecar:
@@ -278,6 +294,11 @@ def _certain(moment: Moment, at: Moment) -> doc.Instant:
     seen = doc.instant(moment, at)
     assert seen is not None
     return seen
+
+
+def _known(c: ConnectionSnapshot, metric: str, counted: int) -> int | None:
+    """None where this connection can never count it; a count that should not exist is shown all the same."""
+    return None if not counted and metric in absent(c.protocol, c.dialect) else counted
 
 
 def _counts(c: ConnectionSnapshot, metric: str, counted: Mapping[Any, int]) -> dict[str, int]:

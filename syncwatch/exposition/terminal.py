@@ -91,9 +91,14 @@ def _connection(page: _Page, c: doc.Connection) -> None:
         page.fact(reason.reason, f"for {span(reason.since.age_s)}: {reason.advice}", _COLOURS.get(c.health, ""))
     if c.attempts.last_failure is not None:
         page.fact("last failure", printable(c.attempts.last_failure))
-    page.fact("upstream", c.upstream or "unknown")
+    if c.report is None:
+        page.fact("upstream", c.upstream or "unknown")
+    else:
+        for words in _report(c.report):
+            page.fact("file", words)
     page.fact("uptime", _uptime(c))
-    page.fact("attempts", _attempts(c.attempts))
+    if c.attempts.total is not None:
+        page.fact("attempts", _attempts(c.attempts))
     page.fact("heartbeats", _heartbeats(c.heartbeats))
     page.fact("", _beats_when(c.heartbeats))
     page.fact("traffic", _traffic(c.traffic))
@@ -125,6 +130,14 @@ def _standing(c: doc.Connection) -> str:
     return f"{_WORDS.get(c.state, c.state)}{stay}"
 
 
+def _report(report: doc.Report) -> Iterator[str]:
+    yield printable(report.path)
+    if report.read is not None:
+        pid = "" if report.pid is None else f"; process {report.pid} is {report.process}"
+        yield f"read {_ago(report.read)}, written {_ago(report.written)}{pid}"
+    yield from map(printable, report.remarks)
+
+
 def _uptime(c: doc.Connection) -> str:
     if c.established is None:
         since = "no connection now"
@@ -134,7 +147,7 @@ def _uptime(c: doc.Connection) -> str:
 
 
 def _attempts(attempts: doc.Attempts) -> str:
-    words = number(attempts.total)
+    words = number(attempts.total or 0)
     failures = ", ".join(f"{reason} {number(count)}" for reason, count in attempts.failures.items() if count)
     if failures:
         words += f", {number(sum(attempts.failures.values()))} of them failed ({failures})"
@@ -144,11 +157,8 @@ def _attempts(attempts: doc.Attempts) -> str:
 
 
 def _heartbeats(beats: doc.Heartbeats) -> str:
-    parts = [
-        f"{number(beats.sent)} sent",
-        f"{number(beats.acknowledged)} acknowledged",
-        f"{number(beats.missed)} missed",
-    ]
+    known = {"acknowledged": beats.acknowledged, "missed": beats.missed}
+    parts = [f"{number(beats.sent)} sent", *(f"{number(count)} {word}" for word, count in known.items() if count is not None)]
     if beats.outstanding:
         parts.append(f"{number(beats.outstanding)} outstanding")
     return ", ".join(parts)
@@ -161,7 +171,8 @@ def _beats_when(beats: doc.Heartbeats) -> str:
 
 def _traffic(traffic: doc.Traffic) -> str:
     received, sent = sum(traffic.frames_received.values()), sum(traffic.frames_sent.values())
-    words = f"{number(received)} frames, {size(traffic.received_bytes)} received; {number(sent)} frames, {size(traffic.sent_bytes)} sent"
+    volume = ["" if count is None else f", {size(count)}" for count in (traffic.received_bytes, traffic.sent_bytes)]
+    words = f"{number(received)} frames{volume[0]} received; {number(sent)} frames{volume[1]} sent"
     odd = sum(traffic.anomalies.values())
     return words + (f"; {counted(odd, 'anomaly', 'anomalies')}" if odd else "")
 
@@ -207,8 +218,10 @@ def _canary(canary: doc.Canary) -> str:
 
 
 def _lifetime(lifetime: doc.Lifetime) -> str:
+    if lifetime.events is None:
+        return f"{counted(lifetime.reconnects, 'reconnect')} since {stamp(lifetime.since.time)} UTC"
     return (
-        f"{number(lifetime.lost)} lost, {number(lifetime.unaccounted)} unaccounted, {number(lifetime.missed)} missed,"
+        f"{number(lifetime.lost or 0)} lost, {number(lifetime.unaccounted or 0)} unaccounted, {number(lifetime.missed or 0)} missed,"
         f" {counted(lifetime.events, 'event')}, {counted(lifetime.reconnects, 'reconnect')} since {stamp(lifetime.since.time)} UTC"
     )
 

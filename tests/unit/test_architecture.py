@@ -190,7 +190,7 @@ PUBLIC: dict[str, set[str]] = {
     },
     "core.snapshot": {
         "Moment", "Transition", "TimelineSnapshot", "HeartbeatSnapshot", "ContinuitySnapshot", "CanarySnapshot", "LifetimeSnapshot",
-        "ConnectionSnapshot", "ServiceSnapshot", "HookSnapshot", "TaskSnapshot", "SidecarSnapshot", "Snapshot",
+        "ConnectionSnapshot", "ReportSnapshot", "ServiceSnapshot", "HookSnapshot", "TaskSnapshot", "SidecarSnapshot", "Snapshot",
     },
     "core.hook": {
         "CONTENT_TYPE", "RETRIED", "MAX_RETRY_AFTER_S", "SLACK_S", "HookSettings", "Entropy", "CloudEvent", "cloud_event", "Delivery", "Hook",

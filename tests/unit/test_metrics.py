@@ -640,3 +640,15 @@ def test_promtool_finds_nothing_to_complain_about(taken: Snapshot) -> None:
     body, _ = render(build_registry(lambda: taken))
     checked = subprocess.run([require("promtool"), "check", "metrics"], input=body, capture_output=True, timeout=30)
     assert (0, b"", b"") == (checked.returncode, checked.stdout, checked.stderr)
+
+
+def test_a_connection_that_only_a_file_tells_of() -> None:
+    """TPS in mode passive: what the host's file cannot tell has no series at all, and the rest fits the budget."""
+    made = fresh_connection(protocol="tps", dialect="passive", numbering=Numbering.NONE, upstream="")
+    named = {sample.name for family in families(snapshot(connections=(made,))) for sample in family.samples if "connection" in sample.labels}
+    assert {
+        "syncwatch_connection_info", "syncwatch_connection_up", "syncwatch_connection_state",
+        "syncwatch_connection_state_entered_timestamp_seconds", "syncwatch_connection_state_seconds_total", "syncwatch_connection_transitions_total",
+        "syncwatch_connection_reconnects_total", "syncwatch_frames_received_total", "syncwatch_frames_sent_total",
+        "syncwatch_protocol_anomalies_total", "syncwatch_heartbeats_sent_total",
+    } == named  # fmt: skip

@@ -46,7 +46,7 @@ WORDS = {
     ),
     "syncwatch_connection_close_codes_total": "1000 1001 1006 1008 1011 1012 1013 other",
     "syncwatch_connection_last_handshake_seconds": "dns tcp tls upgrade protocol",
-    "syncwatch_frames_received_total": "event control heartbeat invalid",
+    "syncwatch_frames_received_total": "event control heartbeat invalid unknown",
     "syncwatch_frames_sent_total": "heartbeat resync control",
     "syncwatch_protocol_anomalies_total": (
         "malformed oversized bad_sequence implausible_jump ack_early ack_missing ack_unsolicited replay_short"

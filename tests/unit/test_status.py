@@ -11,8 +11,9 @@ import msgspec
 import pytest
 
 from syncwatch.core.health import ADVICE, Component, Health, Reason
-from syncwatch.core.snapshot import HookSnapshot, Moment, Snapshot, TaskSnapshot, Transition
+from syncwatch.core.snapshot import HookSnapshot, Moment, ReportSnapshot, Snapshot, TaskSnapshot, Transition
 from syncwatch.core.states import AuditResult, AuditVerdict, Claim, Disconnect, Origin, State, Verdict
+from syncwatch.core.wire import FrameKind, Numbering
 from syncwatch.exposition import document, status, terminal
 from tests.unit.snapshots import (
     NOW_S,
@@ -43,7 +44,7 @@ checks.livez: name ok detail
 reasons: component name reason incident since advice
 reasons.since: time age_s
 connections: name protocol dialect continuity upstream health state state_since up started established first_sync_done reasons attempts reconnects
-  disconnects close_codes heartbeats traffic verification ledger clock_offset_s event_latency canary expiry lifetime state_seconds transitions
+  disconnects close_codes heartbeats traffic verification ledger clock_offset_s event_latency canary expiry lifetime state_seconds transitions report
 connections.attempts: total failures consecutive_failures last_failure next mean_handshake_s last_handshake_s
 connections.attempts.next: time in_s
 connections.heartbeats: sent acknowledged missed late outstanding last_sent last_acknowledged last_rtt_s mean_rtt_s half_open
@@ -55,6 +56,7 @@ connections.event_latency: events mean_s
 connections.canary: sent received timed_out late lost duplicate failed mean_round_trip_s logged log_delay_s
 connections.expiry: token certificate
 connections.lifetime: since events reconnects missed recovered lost unaccounted late resets
+connections.report: path read written pid process reconnects remarks
 connections.transitions: at from_state to_state reason
 services: name upstream health state state_since reasons last_probe last_healthy last_failure probes
 services.probes: total failures mean_s next
@@ -68,7 +70,7 @@ sidecar.config: last_reload_successful last_successful_reload errors
 """The public keys in their order. A line may be added to; a key that goes or changes its meaning breaks somebody's script."""
 
 FULL = snapshot(
-    connections=(connection(token_expiry_wall_s=WALL_S - 90.0, next_attempt_now_s=NOW_S + 4.0),),
+    connections=(connection(token_expiry_wall_s=WALL_S - 90.0, next_attempt_now_s=NOW_S + 4.0, report=ReportSnapshot("/b1.json")),),
     health=health(held(Reason.BEHIND), held(Reason.EVENTS_LOST, 100.0)),
     services=(service(),),
 )
@@ -297,8 +299,7 @@ DOWN_TEXT = """\
   traffic     0 frames, 0 B received; 0 frames, 0 B sent
   last event  never
   unverified  unknown
-  lifetime    0 lost, 0 unaccounted, 0 missed, 0 events, 0 reconnects since
-              2026-11-20 13:06:40 UTC
+  lifetime    0 reconnects since 2026-11-20 13:06:40 UTC
   token       expired 1 min 30 s ago
 
   gate read   closed: unauthorized, reconnecting
@@ -494,3 +495,20 @@ def test_a_service_whose_task_is_stuck() -> None:
     stuck = held(Reason.TASK_STALLED, component=Component.SERVICE, name="flair")
     taken = snapshot(services=(service(healthy=True, last_failure=None),), health=health(stuck, health={(Component.SERVICE, "flair"): Health.DOWN}))
     assert "○ flair down: task_stalled for 1 min 0 s " in text(taken)
+
+
+def test_what_a_host_of_its_own_tells() -> None:
+    """A connection that only a file tells of: what cannot be known is null or has no keys at all, never 0; its file is named."""
+    told = ReportSnapshot("/b1.json", moment(0.5), moment(20.0), 4711, "alive", 3, ("odd",))
+    frames = {FrameKind.UNKNOWN: 7}
+    made = fresh_connection(protocol="tps", dialect="passive", numbering=Numbering.NONE, upstream="", report=told, frames_received=frames, continuity=None)
+    [branch] = of(snapshot(connections=(made,)))["connections"]
+    assert [None, None, {}] == [branch["attempts"][key] for key in ("total", "consecutive_failures", "failures")]
+    assert [None] * 4 == [branch["heartbeats"][key] for key in ("acknowledged", "missed", "late", "outstanding")]
+    assert [None, None, {"unknown": 7}, {"heartbeat": 0}] == [
+        branch["traffic"][key] for key in ("received_bytes", "sent_bytes", "frames_received", "frames_sent")
+    ]
+    assert [{}, {}, None, {}] == [branch["disconnects"], branch["close_codes"], branch["lifetime"]["events"], branch["verification"]["results"]]
+    assert {"path": "/b1.json", "pid": 4711, "process": "alive", "reconnects": 3, "remarks": ["odd"]} == {
+        key: value for key, value in branch["report"].items() if key not in ("read", "written")
+    }
