@@ -68,6 +68,22 @@ class Hold(msgspec.Struct, frozen=True):
     on: bool
 
 
+class Compare(msgspec.Struct, frozen=True):
+    """Compare two trees, whole or only at `paths`, and do what the rules say. The shell answers with `finished` or `crashed`, always with this `job_id`."""
+
+    job_id: int
+    paths: tuple[str, ...] | None = None
+
+
+class FlushEnded(msgspec.Struct, frozen=True):
+    """A flush is over. `complete`: what was written before it was asked for is on the other side; `files` moved since then; `pending` paths still differ."""
+
+    flush_id: int
+    complete: bool
+    files: int
+    pending: int
+
+
 class Notice(enum.StrEnum):
     """Kinds of Notify."""
 
@@ -90,6 +106,8 @@ class Notice(enum.StrEnum):
     SERVICE = "service"  # service, result, reason, detail
     NO_ECHO = "no_echo"  # detail
     STORAGE = "storage"  # result (failed, stored, lost), detail, waiting
+    MIRROR = "mirror"  # mirror, result, detail
+    MIRROR_TROUBLE = "mirror_trouble"  # mirror, result, path, detail
     RESUMED = "resumed"  # cursor, epoch, age_s, or detail why not
 
 
@@ -101,7 +119,7 @@ class Notify(msgspec.Struct, frozen=True):
     fields: Mapping[str, Field]
 
 
-Effect = Dial | Send | Close | Poll | Store | Hold | Notify
+Effect = Dial | Send | Close | Poll | Store | Hold | Compare | FlushEnded | Notify
 Effects = tuple[Effect, ...] | list[Effect]
 
 

@@ -20,6 +20,7 @@ from syncwatch.core.states import (
     Claim,
     Direction,
     Disconnect,
+    FlushResult,
     GapCause,
     Origin,
     ProbeFailure,
@@ -209,6 +210,46 @@ class ServiceSnapshot(msgspec.Struct, frozen=True):
     next_probe_now_s: float | None
 
 
+class Difference(msgspec.Struct, frozen=True):
+    """One path that differs between two trees, as it may be shown; since when that is known."""
+
+    path: str
+    why: str
+    since: Moment
+
+
+class MirrorSnapshot(msgspec.Struct, frozen=True):
+    """One mirror. `pending`: changes seen and differences found that are not on the other side; `differing`: those found by a comparison; `differences` are the oldest of them.
+
+    `moved` by direction (to_mount, to_project) and operation (copied, deleted). `files`: in each tree, at the last full comparison. `gone`: sentences about roots that are not there.
+    `refusal`: why deletions are refused now. `comparing_since_now_s`: None while no comparison runs.
+    """
+
+    name: str
+    mode: str
+    mount: str
+    project: str
+    up: bool
+    watchers_healthy: bool
+    gone: tuple[str, ...]
+    pending: int
+    oldest_pending_now_s: float | None
+    differing: int
+    differences: tuple[Difference, ...]
+    files: Mapping[str, int]
+    moved: Mapping[tuple[str, str], int]
+    conflicts: int
+    errors: int
+    refused_deletes: int
+    refusal: str | None
+    last_error: str | None
+    flushes: Mapping[FlushResult, int]
+    flush_duration: HistogramSnapshot
+    reconcile_duration: HistogramSnapshot
+    last_reconcile: Moment | None
+    comparing_since_now_s: float | None
+
+
 class HookSnapshot(msgspec.Struct, frozen=True):
     """One webhook. offered = delivered + dropped + waiting; `retried` counts further attempts. `last_failure`: a sentence; None while all is well."""
 
@@ -257,3 +298,4 @@ class Snapshot(msgspec.Struct, frozen=True):
     sidecar: SidecarSnapshot
     hooks: tuple[HookSnapshot, ...] = ()
     services: tuple[ServiceSnapshot, ...] = ()
+    mirrors: tuple[MirrorSnapshot, ...] = ()

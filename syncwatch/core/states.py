@@ -83,6 +83,14 @@ class AttemptFailure(enum.StrEnum):
     PROTOCOL = "protocol"
 
 
+class FlushResult(enum.StrEnum):
+    """How a flush of a mirror ended: nothing was left, the time was over, or it could not be done."""
+
+    COMPLETE = "complete"
+    TIMEOUT = "timeout"
+    ERROR = "error"
+
+
 class ProbeFailure(enum.StrEnum):
     """Why a service was found unhealthy."""
 

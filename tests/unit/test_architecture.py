@@ -57,6 +57,7 @@ IMPURE = {
 """Clocks, chance, the operating system, the network, logs, other threads: nothing for a pure machine."""
 
 LIBRARIES: dict[tuple[str, str], str] = {
+    ("core.ignores", "pathspec"): "patterns as gitignore has them: a pure function with more corners than anybody should write again",
     ("protocols.tps", "cryptography"): "X25519, Ed25519 and ChaCha20-Poly1305: pure functions that the standard library lacks and nobody should write",
 }
 """From a package of pure modules to a library that it may use beside msgspec, with the reason."""
@@ -180,9 +181,10 @@ PUBLIC: dict[str, set[str]] = {
     },
     "core.effects": {
         "Field", "Dial", "Send", "Close", "Poll", "Store", "Hold", "Notice", "Notify", "Effect", "Effects", "Handshake", "Answer", "Refused",
+        "Compare", "FlushEnded",
     },
     "core.states": {
-        "State", "ESTABLISHED", "TRANSITIONS", "EDGES", "AttemptFailure", "ProbeFailure", "Disconnect", "CLOSE_CODES", "Anomaly", "Origin", "Claim",
+        "State", "ESTABLISHED", "TRANSITIONS", "EDGES", "AttemptFailure", "FlushResult", "ProbeFailure", "Disconnect", "CLOSE_CODES", "Anomaly", "Origin", "Claim",
         "Verdict", "Verification", "AuditResult", "AuditVerdict", "GapCause", "Direction", "diagram",
     },
     "core.health": {
@@ -190,13 +192,21 @@ PUBLIC: dict[str, set[str]] = {
     },
     "core.snapshot": {
         "Moment", "Transition", "TimelineSnapshot", "HeartbeatSnapshot", "ContinuitySnapshot", "CanarySnapshot", "LifetimeSnapshot",
-        "ConnectionSnapshot", "ReportSnapshot", "ServiceSnapshot", "HookSnapshot", "TaskSnapshot", "SidecarSnapshot", "Snapshot",
+        "ConnectionSnapshot", "ReportSnapshot", "ServiceSnapshot", "Difference", "MirrorSnapshot", "HookSnapshot", "TaskSnapshot", "SidecarSnapshot",
+        "Snapshot",
     },
     "core.hook": {
         "CONTENT_TYPE", "RETRIED", "MAX_RETRY_AFTER_S", "SLACK_S", "HookSettings", "Entropy", "CloudEvent", "cloud_event", "Delivery", "Hook",
     },
     "core.service": {
         "SEARCHED_BYTES", "START_SPREAD_S", "SPREAD", "SLACK_S", "NOT_ANSWERED", "ServiceSettings", "Entropy", "Verdict", "HEALTHY", "Service",
+    },
+    "core.mirror": {
+        "LEFT_KEPT", "BATCH", "LONGEST_DEBOUNCE", "RETRY_S", "GONE_RETRY_S", "FLUSH_RETRY_S", "FLUSH_RETRY_MAX_S", "SHOWN", "Report", "MirrorSettings", "Mirror",
+    },
+    "core.mirror_rules": {
+        "PRIMED_NS", "SAME_TIME_NS", "RACY_NS", "SMALL_TREE", "WINDOW_S", "MARKER", "OWN_FOLDER", "TEMPORARY", "ONLY_IN_MOUNT", "Side", "Entry", "Known", "Listing",
+        "Kind", "Rules", "Verdict", "Decision", "SETTLED", "REMEMBER", "FORGET", "READ", "Digests", "judge", "Survey", "survey", "Ruling", "Deletions", "beside", "shown",
     },
     "core.occasions": {"FIELDS", "Value", "told"},
     "core.resume": {

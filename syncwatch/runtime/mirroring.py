@@ -1,0 +1,488 @@
+"""The work of one mirror: compares two trees in a thread and does what the rules say.
+
+What belongs here: the order of the steps, and the memory of how the trees agreed. Which step is right is decided by `core.mirror_rules`, how it is done safely by `runtime.files`.
+One comparison runs at a time, so the memory has one owner.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from syncwatch.core.effects import Compare
+from syncwatch.core.ignores import BadPatternError, parents
+from syncwatch.core.mirror import LEFT_KEPT, Report
+from syncwatch.core.mirror_rules import (
+    MARKER,
+    OWN_FOLDER,
+    REMEMBER,
+    SMALL_TREE,
+    Decision,
+    Deletions,
+    Digests,
+    Entry,
+    Known,
+    Listing,
+    Rules,
+    Side,
+    Verdict,
+    judge,
+    shown,
+    survey,
+)
+from syncwatch.runtime.clock import SYSTEM, Clock
+from syncwatch.runtime.files import BlockedError, CancelledError, ChangedError, Tree, _now_stamp
+
+ROUNDS = 4
+"""A path that changes under our hands is looked at so often in one comparison."""
+NOWHERE = (-1, -1)
+NAMED = 20
+"""So many errors and conflicts are told by name; all are counted."""
+
+
+class PairSettings(msgspec.Struct, frozen=True):
+    """The two roots and the rules between them. `acts`: copy and delete; otherwise nothing is ever written."""
+
+    name: str
+    mount: str
+    project: str
+    acts: bool = False
+    ignore: tuple[str, ...] = ()
+    read_only: tuple[str, ...] = ()
+    keep_conflicts: bool = True
+    hold_s: float = 10.0
+
+
+class Marker(msgspec.Struct):
+    """Our own marker in one root: whether it was ever there, and whether deletions were refused once because it is gone."""
+
+    seen: bool = False
+    warned: bool = False
+
+
+class Pair:
+    """Both trees of a mirror and what is remembered about them. `compare` blocks."""
+
+    def __init__(self, settings: PairSettings, clock: Clock = SYSTEM, step: Callable[[str], None] = lambda _: None) -> None:
+        self.settings = settings
+        self.known: dict[str, Known] = {}
+        self.rules = Rules(settings.ignore, settings.read_only)
+        self.cancelled = False
+        self.progress = 0
+        self._clock = clock
+        self._step = step
+        self._deletions = Deletions(settings.hold_s)
+        self._identities: dict[Side, tuple[int, int]] = {}
+        self._mount_marker_seen = False
+        self._own: dict[Side, Marker] = {side: Marker() for side in Side}
+        self._agent_files: dict[str, str | None] = {}
+        self.bad_patterns: dict[str, str] = {}
+        self._tidied = False
+        self._sizes: dict[Side, int] = dict.fromkeys(Side, 0)
+
+    def cancel(self) -> None:
+        """End the comparison that runs, soon. From any thread."""
+        self.cancelled = True
+
+    def _asked(self) -> bool:
+        self.progress += 1
+        return self.cancelled
+
+    def compare(self, job: Compare) -> Report:
+        """One comparison. Raises: CancelledError."""
+        gone: dict[Side, str] = {}
+        trees: dict[Side, Tree] = {}
+        try:
+            for side, path in ((Side.MOUNT, self.settings.mount), (Side.PROJECT, self.settings.project)):
+                try:
+                    trees[side] = Tree(path, self.rules, self._step)
+                    trees[side].cancelled = self._asked
+                except OSError as error:
+                    gone[side] = f"{path} is not there: {(error.strerror or str(error)).lower()}"
+            if gone:
+                for side in gone:
+                    self._identities[side] = NOWHERE  # whatever comes back is another one, even if it gets the same number
+                return Report(full=job.paths is None, gone=gone)
+            return self._compare(job, trees)
+        finally:
+            for tree in trees.values():
+                os.close(tree.fd)
+
+    def _compare(self, job: Compare, trees: dict[Side, Tree]) -> Report:
+        replaced = tuple(side for side in Side if self._identities.get(side, trees[side].identity) != trees[side].identity)
+        if replaced:
+            self._forget(replaced)
+        self._identities = {side: trees[side].identity for side in Side}
+        full = job.paths is None or bool(replaced)
+        if full:
+            self._read_agent_files(trees[Side.PROJECT])
+            for tree in trees.values():
+                tree.rules = self.rules
+        self._see_markers(trees)
+        work = _Work(self, trees, full)
+        work.run(None if full else tuple(path for path in job.paths or () if path and not self.rules.ours(path)))
+        gone = {side: f"{tree.path} is not there any more" for side, tree in trees.items() if not tree.still_there()}
+        return work.report(full, replaced, gone)
+
+    def _forget(self, replaced: tuple[Side, ...]) -> None:
+        """Another root is another tree: what was agreed with the old one means nothing."""
+        self.known.clear()
+        self._deletions = Deletions(self.settings.hold_s)
+        self._tidied = False
+        for side in replaced:
+            self._own[side] = Marker()
+
+    # ------------------------------------------------------------------ rules in the project
+
+    def _read_agent_files(self, project: Tree) -> None:
+        """Patterns that the project itself keeps for its agents, as a local mirror of Relayfile reads them."""
+        names = (".agentignore", f".{self.settings.name}.agentignore", ".agentreadonly", f".{self.settings.name}.agentreadonly")
+        texts = {name: project.small_text(name) for name in names}
+        if texts == self._agent_files:
+            return
+        first, self._agent_files = not self._agent_files, texts
+        self.bad_patterns = {}
+        ignore, read_only = list(self.settings.ignore), list(self.settings.read_only)
+        for name, text in texts.items():
+            (ignore if name.endswith("ignore") else read_only).extend(self._patterns(name, text or ""))
+        if not first or any(texts.values()):
+            self.rules = Rules(ignore, read_only)
+            covers = self.rules.ours
+            self.known = {path: one for path, one in self.known.items() if not covers(path)}
+
+    def _patterns(self, name: str, text: str) -> list[str]:
+        good = []
+        for line in text.splitlines():
+            try:
+                Rules((line,))
+            except BadPatternError as error:
+                self.bad_patterns[name] = str(error)
+            else:
+                good.append(line)
+        return good
+
+    # ------------------------------------------------------------------ markers
+
+    @property
+    def own_marker(self) -> str:
+        """The name of our own marker in a root's `.syncwatch`."""
+        return f"mirror-{self.settings.name}"
+
+    def _see_markers(self, trees: dict[Side, Tree]) -> None:
+        self._mount_marker_seen = self._mount_marker_seen or _has(trees[Side.MOUNT], MARKER)
+        if not self.settings.acts:
+            return
+        words = "syncwatch knows this directory again by this file: while it is missing, nothing that is missing here is deleted elsewhere.\n"
+        for side, tree in trees.items():
+            own = self._own[side]
+            if not own.seen:
+                own.seen = tree.write_own(self.own_marker, words)
+
+    def distrust(self, trees: dict[Side, Tree], side: Side, most: bool, storm: bool) -> str | None:
+        """Why what is missing in this root may not have been deleted by anybody; None: it is to be believed. `most`: half of the tree is missing, however small it is."""
+        tree = trees[side]
+        if not tree.still_there():
+            return f"the {side} is not there any more"
+        if side is Side.MOUNT and self._mount_marker_seen and not _has(tree, MARKER):
+            return f"the mount has lost its marker {MARKER}"
+        own = self._own[side]
+        if own.seen and not _has(tree, f"{OWN_FOLDER}/{self.own_marker}"):
+            if own.warned and not most:
+                own.warned = False  # it was cleaned away, as git clean does: most of what is known is still there
+                if tree.write_own(self.own_marker, "written again\n"):
+                    return None
+            own.warned = True
+            return f"the {side} has lost its marker {OWN_FOLDER}/{self.own_marker}"
+        if storm and not own.seen:
+            return f"the {side} has no marker {OWN_FOLDER}/{self.own_marker}"
+        return None
+
+
+class _Work:
+    """One comparison under way."""
+
+    def __init__(self, pair: Pair, trees: dict[Side, Tree], full: bool) -> None:
+        self.pair = pair
+        self.trees = trees
+        self.full = full
+        self.mount, self.project = trees[Side.MOUNT], trees[Side.PROJECT]
+        self.acts = pair.settings.acts
+        self.left: dict[str, str] = {}
+        self.errors: dict[str, str] = {}
+        self.again: list[str] = []
+        self.copied = dict.fromkeys(Side, 0)
+        self.deleted = dict.fromkeys(Side, 0)
+        self.conflicts: list[str] = []
+        self.refused = 0
+        self.refusal = ""
+        self.changed: list[str] = []
+
+    def run(self, paths: tuple[str, ...] | None) -> None:
+        """Rounds until nothing changes under our hands."""
+        self._round(paths)
+        for _ in range(ROUNDS - 1):
+            if not self.changed:
+                break
+            again, self.changed = tuple(dict.fromkeys(self.changed)), []
+            for path in again:
+                self.left.pop(path, None)
+            self._round(again)
+        for path in self.changed:
+            self.left[path] = "it keeps changing"
+
+    def report(self, full: bool, replaced: tuple[Side, ...], gone: dict[Side, str]) -> Report:
+        """What came of it."""
+        errors = {**self.errors, **self.pair.bad_patterns} if full else self.errors
+        left = {**self.left, **self.errors}
+        return Report(
+            full=full,
+            gone=gone,
+            replaced=replaced,
+            left=dict(list(left.items())[:LEFT_KEPT]),
+            left_count=len(left),
+            again=tuple(dict.fromkeys(self.again)),
+            copied=dict(self.copied),
+            deleted=dict(self.deleted),
+            errors={shown(path): why for path, why in list(errors.items())[:NAMED]},
+            error_count=len(errors),
+            conflicts=tuple(shown(one) for one in self.conflicts[:NAMED]),
+            conflict_count=len(self.conflicts),
+            refused=self.refused,
+            refusal=self.refusal,
+            files=dict(self.pair._sizes),
+        )
+
+    # ------------------------------------------------------------------ one round
+
+    def _round(self, paths: tuple[str, ...] | None) -> None:
+        pair = self.pair
+        if paths is None:
+            mount, project = self.mount.walk(), self.project.walk()
+            pair._sizes = {Side.MOUNT: len(mount.files), Side.PROJECT: len(project.files)}
+            if self.acts and not pair._tidied:
+                self._tidy(mount, project)
+            scope = None
+        else:
+            mount, project = self.mount.look(list(paths)), self.project.look(list(paths))
+            scope = self._scope(paths, mount, project)
+        found = survey(mount, project, pair.known, scope)
+        self.left.update(found.skipped)
+        for listing in (mount, project):
+            for path, why in listing.unread.items():
+                self.errors[path or "."] = f"cannot be read: {why.lower()}"
+        taken_ns = min(mount.taken_ns, project.taken_ns)
+        self._act(self._decided(found.undecided, mount, project, taken_ns), mount, project, taken_ns)
+
+    def _scope(self, paths: Iterable[str], mount: Listing, project: Listing) -> list[str]:
+        """The known paths that a look at `paths` has seen, there or not."""
+        known, wanted = self.pair.known, set(paths)
+        scope = [path for path in wanted if path in known]
+        folders = {path for path in wanted if path not in known or path in mount.directories or path in project.directories}
+        if folders:
+            if len(folders) == 1:
+                start = f"{next(iter(folders))}/"
+                scope += [path for path in known if path.startswith(start)]
+            else:
+                scope += [path for path in known if any(above in folders for above in parents(path))]
+        return scope
+
+    def _decided(self, undecided: Iterable[str], mount: Listing, project: Listing, taken_ns: int) -> list[tuple[str, Decision]]:
+        """What is to be done; what agrees is remembered or forgotten on the way."""
+        known, rules = self.pair.known, self.pair.rules
+        actions = []
+        for path in undecided:
+            ours, theirs, before = mount.files.get(path), project.files.get(path), known.get(path)
+            kind = rules.kind(path)
+            decision = judge(ours, theirs, before, kind)
+            if decision.verdict is Verdict.READ:
+                digests = self._digests(path, ours, theirs)
+                if digests is None:
+                    continue
+                decision = judge(ours, theirs, before, kind, digests)
+                if not self.acts and ours is not None and theirs is not None and digests[0] == digests[1]:
+                    decision = REMEMBER  # whose permissions are right is nobody's question here
+                if decision.verdict is Verdict.REMEMBER:
+                    assert ours is not None
+                    assert theirs is not None
+                    racy = ours.racy(taken_ns) or theirs.racy(taken_ns)
+                    known[path] = Known(ours, theirs, digests[0] if racy else None)
+                    continue
+            if decision.verdict is Verdict.FORGET:
+                del known[path]
+            elif decision.verdict is not Verdict.SETTLED:
+                actions.append((path, decision))
+        return actions
+
+    def _digests(self, path: str, ours: Entry | None, theirs: Entry | None) -> Digests | None:
+        """Of both contents; None when they cannot be had now."""
+        self.pair.progress += 1
+        try:
+            return (
+                None if ours is None else self.mount.digest(path, ours),
+                None if theirs is None else self.project.digest(path, theirs),
+            )
+        except ChangedError:
+            self.changed.append(path)
+        except BlockedError as error:
+            self.left[path] = str(error)
+        except OSError as error:
+            self.errors[path] = _sentence("read", error)
+        return None
+
+    # ------------------------------------------------------------------ acting
+
+    def _act(self, actions: list[tuple[str, Decision]], mount: Listing, project: Listing, taken_ns: int) -> None:
+        listings = {Side.MOUNT: mount, Side.PROJECT: project}
+        if not self.acts:
+            for path, decision in actions:
+                self.left[path] = _difference(decision, mount.files.get(path), project.files.get(path))
+            return
+        for side in Side:
+            wanted = [path for path, decision in actions if decision.verdict is Verdict.DELETE and decision.target is side]
+            if wanted:
+                self._delete(side, wanted, listings)
+            elif self.full:
+                self.pair._deletions.rule(self.pair._clock.monotonic(), side, (), self.pair._sizes[side], None, self.full)
+        for path, decision in actions:
+            if decision.verdict in (Verdict.COPY, Verdict.CONFLICT):
+                self._copy(path, decision, listings, taken_ns)
+            elif decision.verdict is Verdict.DISCARD:
+                self._discard(path, decision, listings)
+
+    def _delete(self, side: Side, wanted: list[str], listings: dict[Side, Listing]) -> None:
+        pair = self.pair
+        tree = max(len(pair.known), len(listings[side].files) if self.full else 0)
+        most = 2 * len(wanted) > tree
+        trusted = pair.distrust(self.trees, side.other, most, most and tree > SMALL_TREE)
+        ruling = pair._deletions.rule(pair._clock.monotonic(), side, wanted, tree, trusted, self.full)
+        if not ruling.allowed:
+            self.refused += ruling.refused
+            self.refusal = ruling.why
+            self.left.update(dict.fromkeys(wanted, f"not deleted from the {side}: {ruling.why}"))
+            return
+        target, source = self.trees[side], self.trees[side.other]
+        before = self.deleted[side]
+        for path in sorted(wanted, reverse=True):
+            if not self._try(path, "deleted", lambda path=path: self._delete_one(side, path, target, source, listings)):  # type: ignore[misc]
+                continue
+            self.deleted[side] += 1
+            pair.known.pop(path, None)
+            target.prune(path, source)
+        if ruling.counts:
+            pair._deletions.done(pair._clock.monotonic(), side, self.deleted[side] - before)
+
+    def _delete_one(self, side: Side, path: str, target: Tree, source: Tree, listings: dict[Side, Listing]) -> None:
+        if source.has_file(path) or not source.still_there():
+            raise ChangedError  # it came back, or everything went away
+        known = self.pair.known[path]
+        target.remove(path, listings[side].files[path], None, known.digest)
+
+    def _discard(self, path: str, decision: Decision, listings: dict[Side, Listing]) -> None:
+        side = decision.target
+        stamp = _now_stamp() if self.pair.settings.keep_conflicts else None
+        kept: list[str | None] = []
+        if self._try(path, "deleted", lambda: kept.append(self.trees[side].remove(path, listings[side].files[path], stamp))):
+            self.deleted[side] += 1
+            self.pair.known.pop(path, None)
+            self._kept(path, kept[0])
+
+    def _copy(self, path: str, decision: Decision, listings: dict[Side, Listing], taken_ns: int) -> None:
+        side = decision.target
+        target, source = self.trees[side], self.trees[side.other]
+        there, known = listings[side].files.get(path), self.pair.known.get(path)
+        conflict = decision.verdict is Verdict.CONFLICT
+        stamp = _now_stamp() if conflict and self.pair.settings.keep_conflicts else None
+        was = None if known is None or conflict else known.digest
+        rules = self.pair.rules
+        done = []
+        if there is None and path in listings[side].directories and side is Side.MOUNT and self._needed(path, listings[side]):
+            self.left[path] = "a directory of the mount stands there"
+            return
+        if not self._try(
+            path,
+            "copied",
+            lambda: done.append(
+                target.copy_from(source, path, there, lambda mode: rules.mode(path, side, mode), stamp, side is Side.PROJECT, was)
+            ),
+        ):
+            return
+        copied = done[0]
+        self.copied[side] += 1
+        mount, project = (copied.target, copied.source) if side is Side.MOUNT else (copied.source, copied.target)
+        racy = not copied.settled or mount.racy(taken_ns) or project.racy(taken_ns)
+        self.pair.known[path] = Known(mount, project, copied.digest if racy else None)
+        if not copied.settled:
+            self.again.append(path)
+        if conflict or copied.aside is not None:
+            self._kept(path, copied.aside)
+
+    def _needed(self, path: str, listing: Listing) -> bool:
+        start = path + "/"
+        return any(one.startswith(start) for one in listing.files)
+
+    def _kept(self, path: str, aside: str | None) -> None:
+        """A conflict was decided; what was kept beside is a file like any other from now on."""
+        above = path.rpartition("/")[0]
+        if aside is None:
+            self.conflicts.append(path)
+            return
+        kept = f"{above}/{aside}" if above else aside
+        self.conflicts.append(kept)
+        self.changed.append(kept)
+
+    def _try(self, path: str, done: str, work: Callable[[], object]) -> bool:
+        """Do one thing to one path; whatever goes wrong there, the others go on."""
+        if self.pair.cancelled:
+            raise CancelledError
+        self.pair.progress += 1
+        try:
+            work()
+        except ChangedError:
+            self.changed.append(path)
+        except BlockedError as error:
+            self.errors[path] = f"cannot be {done}: {error}"
+        except FileNotFoundError:
+            self.changed.append(path)
+        except OSError as error:
+            self.errors[path] = _sentence(done, error)
+        else:
+            self.errors.pop(path, None)
+            return True
+        return False
+
+    def _tidy(self, mount: Listing, project: Listing) -> None:
+        """What an earlier process left unfinished, once."""
+        self.pair._tidied = True
+        for tree, listing in ((self.mount, mount), (self.project, project)):
+            for path in listing.strays:
+                try:
+                    kept = tree.recover(path, _now_stamp())
+                except (OSError, ChangedError, BlockedError):
+                    continue
+                if kept is not None:
+                    self._kept(path, kept)
+
+
+def _has(tree: Tree, path: str) -> bool:
+    try:
+        return tree.has(path)
+    except (OSError, BlockedError):
+        return False
+
+
+def _difference(decision: Decision, mount: Entry | None, project: Entry | None) -> str:
+    if mount is None:
+        return "only in the project"
+    if project is None:
+        return "only in the mount"
+    return "changed on both sides" if decision.verdict is Verdict.CONFLICT else f"newer in the {decision.target.other}"
+
+
+def _sentence(what: str, error: OSError) -> str:
+    words = (error.strerror or str(error)).lower()
+    if error.errno == errno.ENAMETOOLONG:
+        words = "its name is too long there"
+    return f"cannot be {what}: {words}"

@@ -1,0 +1,58 @@
+"""Two ways to rename that the standard library has not: never onto something, and both at once.
+
+What belongs here: renameat2 of Linux, and what comes nearest to it where the system or the file system has none.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from functools import cache
+
+NOREPLACE, EXCHANGE = 1, 2
+_NOT_HERE = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
+
+
+def rename_new(old: str, new: str, fd: int) -> None:
+    """Rename inside the directory `fd`. Raises: FileExistsError when the new name is taken, OSError."""
+    if _renameat2(old, new, fd, NOREPLACE):
+        return
+    try:
+        os.stat(new, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        os.rename(old, new, src_dir_fd=fd, dst_dir_fd=fd)
+    else:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
+
+
+def exchange(one: str, other: str, fd: int) -> None:
+    """Let two names inside the directory `fd` change places. Raises: FileNotFoundError when one of them is not there, OSError.
+
+    Where the file system cannot, it is done in three steps, and the other name is missing between them.
+    """
+    if _renameat2(one, other, fd, EXCHANGE):
+        return
+    third = f"{one}-"
+    os.rename(other, third, src_dir_fd=fd, dst_dir_fd=fd)
+    os.rename(one, other, src_dir_fd=fd, dst_dir_fd=fd)
+    os.rename(third, one, src_dir_fd=fd, dst_dir_fd=fd)
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    library = ctypes.CDLL(None, use_errno=True)
+    return library if hasattr(library, "renameat2") else None
+
+
+def _renameat2(old: str, new: str, fd: int, flags: int) -> bool:
+    """Whether it was done; False: it cannot be done here. Raises: OSError."""
+    library = _library()
+    if library is None:
+        return False
+    if library.renameat2(fd, os.fsencode(old), fd, os.fsencode(new), flags) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _NOT_HERE:
+        return False
+    raise OSError(number, os.strerror(number), new)
