@@ -51,20 +51,21 @@ print(sorted({"aiohttp.web", "argparse", "click", "difflib", "gettext", "multipr
 def test_no_cryptography_without_a_host() -> None:
     """Who is no TPS host does not load what only hosts need; the codec of one does."""
     program = """
-import sys, yaml
+import random, sys, yaml
 from syncwatch.config import parse
 from syncwatch.running import sparing_aiohttp
 with sparing_aiohttp():
     import syncwatch.app
     from syncwatch import settings
+from syncwatch.core.session import Session
 cast = {"name": "cast", "protocol": "relaycast", "url": "http://h", "token_file": "/t"}
 files = {"name": "files", "protocol": "relayfile", "url": "http://h", "workspace": "w", "token_file": "/t"}
 host = {"name": "b", "protocol": "tps", "mode": "host", "dedicated": True, "url": "ws://127.0.0.1:1", "branch": "b", "identity_file": "/i", "peer_key": "A" * 43, "mail_dir": "/m"}
 def loaded():
-    return sorted({name.partition(".")[0] if name.startswith("cryptography") else name for name in sys.modules if name.startswith(("cryptography", "syncwatch.protocols.tps", "syncwatch.runtime.tcp", "syncwatch.runtime.seedfile", "syncwatch.runtime.filestore", "syncwatch.joining", "syncwatch.core.keeping"))})
+    return sorted({name.partition(".")[0] if name.startswith("cryptography") else name for name in sys.modules if name.startswith(("cryptography", "syncwatch.protocols.tps", "syncwatch.runtime.tcp", "syncwatch.runtime.seedfile", "syncwatch.runtime.filestore", "syncwatch.joining", "syncwatch.core.keeping", "syncwatch.core.rivals", "syncwatch.core.unnumbered"))})
 for block in (cast, files):
     (connection,) = parse(yaml.safe_dump({"connections": [block]}), "f", {}).connections
-    settings.protocol(connection)
+    Session("s", settings.protocol(connection), settings.session_settings(connection, 1.0), random.Random())
 print(loaded())
 (connection,) = parse(yaml.safe_dump({"connections": [host]}), "f", {}).connections
 settings.protocol(connection, bytes(32))
