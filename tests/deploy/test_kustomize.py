@@ -254,6 +254,18 @@ def test_an_applications_own_volumes_and_labels_stay(tmp_path: Path) -> None:
     assert {"fsGroup": 1000} == template["spec"]["securityContext"]
 
 
+def test_a_watcher_gets_the_applications_volume(tmp_path: Path) -> None:
+    """By the patch that docs/kubernetes.md shows: one more mount beside syncwatch's own."""
+    (shown,) = [block for block in re.findall(r"^```yaml\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE) if "/srv/project" in block]
+    documents: list[dict[str, Any]] = list(yaml.safe_load_all((EXAMPLES / "sidecar/agent.yaml").read_text(encoding="utf-8")))
+    documents[0]["spec"]["template"]["spec"]["volumes"] = [{"name": "data", "emptyDir": {}}]
+    template = pod(overlay(tmp_path / "app", "component", resources=yaml.safe_dump_all(documents), **yaml.safe_load(shown)))
+    mounts = {one["mountPath"]: one["name"] for one in syncwatch(template)["volumeMounts"]}
+    assert "data" == mounts["/srv/project"]
+    assert {"/srv/project", "/etc/syncwatch", "/run/secrets/syncwatch", "/var/lib/syncwatch"} == set(mounts)
+    assert ["syncwatch", "migrate"] == [one["name"] for one in template["spec"]["initContainers"]]
+
+
 def test_the_page_about_it_names_what_is_there() -> None:
     """Folders and files of docs/kubernetes.md, and the numbers that it gives."""
     text = DOCS.read_text(encoding="utf-8")
