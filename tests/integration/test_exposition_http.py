@@ -17,13 +17,13 @@ from structlog.testing import capture_logs
 
 from syncwatch.core.effects import Notice, Notify
 from syncwatch.core.health import Check, Reason
-from syncwatch.core.snapshot import Snapshot
+from syncwatch.core.snapshot import ReportSnapshot, Snapshot
 from syncwatch.exposition import events, gate, status
 from syncwatch.exposition.events import Broadcast
 from syncwatch.exposition.http import Controls, Flushed, local_app, public_app
 from syncwatch.exposition.metrics import build_registry
 from syncwatch.exposition.negotiation import render
-from tests.unit.snapshots import WALL_S, health, held, service, snapshot
+from tests.unit.snapshots import WALL_S, connection, health, held, service, snapshot
 
 Client = TestClient[web.Request, web.Application]
 
@@ -560,7 +560,7 @@ async def test_the_page_reads_only_keys_that_exist() -> None:
     """A key of the document that goes away would show as nothing at all."""
     async with local() as client:
         page = await (await client.get("/")).text()
-    whole = status.document(snapshot(services=(service(),), health=health(held(Reason.BEHIND))))
+    whole = status.document(snapshot(connections=(connection(report=ReportSnapshot("/b1.json")),), services=(service(),), health=health(held(Reason.BEHIND))))
     cast, flair = whole["connections"][0], whole["services"][0]
     roots = {
         "status": [whole],

@@ -20,8 +20,9 @@ from aiohttp.test_utils import TestServer
 
 from syncwatch.core.effects import Notice, Notify
 from syncwatch.core.health import Check, Component, Reason
-from syncwatch.core.snapshot import Snapshot, Transition
+from syncwatch.core.snapshot import ReportSnapshot, Snapshot, Transition
 from syncwatch.core.states import State
+from syncwatch.core.wire import Numbering
 from syncwatch.exposition import status
 from syncwatch.exposition.events import Broadcast
 from syncwatch.exposition.http import Controls, local_app
@@ -204,6 +205,25 @@ def labels(key: str, part: Any) -> set[str]:
     if isinstance(part, dict) and not moment_or_counts:
         return {label for inner, one in part.items() if inner not in ELSEWHERE | {"last_failure"} for label in labels(inner, one)}
     return {key.removesuffix("_s").removesuffix("_bytes").replace("_", " ")}
+
+
+async def test_a_connection_that_another_process_has(tab: Page) -> None:
+    """Its file, its process, what is odd; what the file cannot tell is not known, and nothing is shown as 0 that nobody counts."""
+    told = ReportSnapshot("/b1.json", moment(0.5), moment(20.0), 4711, "reused", None, ("the file is older than its process",))
+    branch = fresh_connection(name="b1", protocol="tps", dialect="passive", numbering=Numbering.NONE, upstream="", report=told, continuity=None)
+    async with serving(snapshot(connections=(branch,), health=health(names=("b1",)))) as url:
+        await tab.open(url)
+        await tab.shows("tps · passive · none")
+        await tab.run("document.querySelector('#connection-b1 details').open = true")
+        await tab.until("document.querySelectorAll('#connection-b1 .fine h4').length > 4")
+        facts = await tab.run(
+            "Object.fromEntries([...document.querySelectorAll('#connection-b1 dt')].map(x => [x.innerText, x.nextSibling.innerText]))"
+        )
+        expected = {"told by": "/b1.json", "its process": "reused, pid 4711", "reconnects it counts": "not known", "odd": "the file is older than its process"}
+        assert expected == {label: facts[label] for label in expected}
+        assert {"not known"} == {facts[label] for label in ("disconnects", "close codes", "failures", "missed", "acknowledged")}
+        assert not await tab.run("document.querySelector('#connection-b1').innerText.includes('Gaps')")
+    assert [] == tab.errors
 
 
 async def test_what_comes_later_is_shown_as_well(tab: Page) -> None:
