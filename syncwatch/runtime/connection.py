@@ -28,6 +28,9 @@ from syncwatch.runtime.tokens import TokenFiles, TokenWatch
 
 log = structlog.get_logger("syncwatch.runtime")
 
+LEFTOVERS_GRACE_S = 5.0
+"""So long is read what was on its way at our close, where it is wanted. The end of the process does not wait for it."""
+
 TEXT, BINARY = WSMsgType.TEXT, WSMsgType.BINARY  # looked at for every message, and an enum's members are slow to look up
 
 
@@ -147,7 +150,8 @@ class Connection:
             self._abandon(present)
             return
         present.stream.leave(effect.code, effect.reason)
-        asyncio.get_running_loop().call_later(CLOSE_GRACE_S, present.stream.abort)
+        grace_s = LEFTOVERS_GRACE_S if self._leftovers else CLOSE_GRACE_S
+        asyncio.get_running_loop().call_later(grace_s, present.stream.abort)
 
     # ------------------------------------------------------------------ one attempt
 

@@ -137,3 +137,25 @@ async def test_what_is_on_its_way_when_we_close(leftovers: bool) -> None:
             await r.session.until(lambda: len(r.session.frames) == 6)
     assert (["opened"], 6 if leftovers else 0) == (r.session.names(), len(r.session.frames))
     assert not leftovers or r.session.frames[4:] == [b"4", b"six"]
+
+
+async def test_what_is_on_its_way_may_take_longer_than_a_close() -> None:
+    """A peer that has much to say before it answers our close is heard out, for some seconds."""
+    said = 0
+
+    async def serve(peer: Peer) -> None:
+        nonlocal said
+        await peer.upgrade()
+        assert CLOSE == (await peer.frame())[0]
+        for said in range(1, 9):  # noqa: B007  the last one is looked at
+            peer.say(frame(BINARY, b"%d" % said))
+            await asyncio.sleep(0.2)
+        peer.say(close_frame(1000, "done"))
+        await peer.end()
+
+    async with serving(serve) as port, rig(leftovers=True) as r:
+        r.dial(port)
+        await r.session.hear("opened")
+        r.do(Close(1, 1000, "done"))
+        await r.session.until(lambda: len(r.session.frames) == 8)
+    assert 8 == said

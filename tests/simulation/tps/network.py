@@ -12,8 +12,8 @@ from collections.abc import Callable
 from tests.simulation.network import Direction, Door, Timeline
 from tests.simulation.tps.facts import What
 
-GRACE_S = 1.0
-"""After our close frame the socket is given so long."""
+GRACE_S = 5.0
+"""After our close frame the socket is given so long, as in the runtime."""
 
 
 class Side(enum.Enum):
@@ -102,7 +102,7 @@ class Link:
         self._end("network", 1006)
 
     def leave(self) -> None:
-        """The host closes: it hears what is on its way until the branch has answered, for a second at most."""
+        """The host closes: it hears what is on its way until the branch has answered, for a few seconds at most."""
         if self.side is not Side.OPEN:
             self.kill()
             return
