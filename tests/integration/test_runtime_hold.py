@@ -147,7 +147,7 @@ async def test_what_is_on_its_way_may_take_longer_than_a_close() -> None:
         nonlocal said
         await peer.upgrade()
         assert CLOSE == (await peer.frame())[0]
-        for said in range(1, 9):  # noqa: B007  the last one is looked at
+        for said in range(1, 9):
             peer.say(frame(BINARY, b"%d" % said))
             await asyncio.sleep(0.2)
         peer.say(close_frame(1000, "done"))
