@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
 
 from syncwatch import logs, settings
@@ -38,6 +39,7 @@ from syncwatch.runtime.connection import Connection
 from syncwatch.runtime.driver import Driver
 from syncwatch.runtime.http import HttpClient, Poller
 from syncwatch.runtime.statefile import StateFile
+from syncwatch.runtime.statusfile import StatusFile
 from syncwatch.runtime.supervisor import Supervisor
 from syncwatch.runtime.tokens import TokenFiles
 from syncwatch.version import REVISION, __version__
@@ -257,6 +259,7 @@ class Machinery:
         self.listeners: list[Callable[[Notify], None]] = [self.callbacks.offer]
         self.instance = ""
         self._statefile: StateFile[ResumePoint] | None = None
+        self._statusfile: StatusFile | None = None
         self._run = f"{self.entropy.getrandbits(32):08x}"  # tells what this process tells from what an earlier one told
         self._told = 0
         self._started = self._moment()
@@ -339,7 +342,7 @@ class Machinery:
         gate = () if self._gate_file is None else (self._gate_file.close(),)
         hooks = (hooked.finish() for hooked in self.hooks)
         keeping = [task for item, task in zip(self._parts(), gone, strict=True) if isinstance(item, Watched) and item.store is not None]
-        await asyncio.gather(*gate, *hooks, self._save_last(keeping), self.callbacks.close(), *ending, *gone, *self._leaving)
+        await asyncio.gather(*gate, *hooks, self._save_last(keeping), self._tell_last(), self.callbacks.close(), *ending, *gone, *self._leaving)
         await self._dismantle()
 
     async def apply(self, config: Config, plan: Plan) -> None:
@@ -411,6 +414,7 @@ class Machinery:
             self.instance = self._own_name("")
             return {}
         self._statefile = StateFile(Path(self.config.state_dir), ResumePoint, self.clock)
+        self._statusfile = StatusFile(self._statefile.directory, self.clock)
         state = self._statefile.load()
         self.instance = self._own_name(state.instance)
         return dict(state.connections)
@@ -429,6 +433,21 @@ class Machinery:
         if self._statefile is not None:
             await self._statefile.finish(self.instance, self._points(self.clock.monotonic()), SAVE_TIMEOUT_S)
 
+    async def _tell_last(self) -> None:
+        if self._statusfile is not None:
+            await self._statusfile.finish(self._status(), SAVE_TIMEOUT_S)
+
+    def _status(self) -> Callable[[], bytes]:
+        """What /status would say now: the picture is taken here, the document made by whoever wants it, in any thread."""
+        picture = self.snapshot()
+
+        def document() -> bytes:
+            from syncwatch.exposition import status
+
+            return msgspec.json.encode(status.build(picture))
+
+        return document
+
     def _beat(self, now: float) -> None:
         """Once a second: health sees the drivers, the state file sees the sessions."""
         if self._health is not None and self._monitor is not None:
@@ -443,6 +462,8 @@ class Machinery:
             late = any(pressing(item.session.ledger, written.get(item.session.name)) for item in self.watched)
             if self._statefile.due(now, late):
                 self._statefile.offer(now, self.instance, self._points(now))
+        if self._statusfile is not None and self._statusfile.due(now):
+            self._statusfile.offer(now, self._status())
 
     # ------------------------------------------------------------------ telling
 
@@ -455,6 +476,8 @@ class Machinery:
         level = _LEVELS.get(effect.notice, "info")
         getattr(log, level)(str(effect.notice), **effect.fields)
         self._told += 1
+        if self._statusfile is not None:
+            self._statusfile.news()
         event_id = f"{self._run}-{self._told}"
         for listener in self.listeners:
             listener(effect)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import platform
-import shutil
-import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from syncwatch import running
 from syncwatch.version import REVISION, __version__
 
+if TYPE_CHECKING:
+    from syncwatch import asking
+
 USAGE = 2
 UNREACHABLE = 3
-LOCAL = "http://127.0.0.1:10120"
 
 _VERSION = f"syncwatch {__version__}" + (f" ({REVISION})" if REVISION else "") + f", Python {platform.python_version()}"
 
@@ -85,98 +82,111 @@ def run(path: str | None) -> NoReturn:
     running.sidecar(path)
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer; followed, it would carry the token to a place that nobody named."""
-
-    def redirect_request(self, *_: object) -> None:
-        """None: not followed."""
-
-
-def _ask(url: str, token_file: str | None) -> tuple[int, bytes]:
-    """One GET, past any proxy of the environment: the sidecar is local. Raises: OSError, HTTPException, ValueError when nobody answers properly."""
-    request = urllib.request.Request(url, headers={"Accept": "application/json"})
-    if token_file is not None:
-        request.add_header("Authorization", f"Bearer {_token_of(token_file)}")
-    try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects).open(request, timeout=5) as answer:
-            return answer.status, answer.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read()
-
-
-def _token_of(file: str) -> str:
-    from syncwatch.config import SecretError, read_secret
-
-    try:
-        return read_secret(Path(file)).reveal()
-    except SecretError as error:
-        _fail(f"--token-file: {error}")
-
-
-def _document(url: str, token_file: str | None, *keys: str) -> tuple[int, dict[str, Any]]:
-    """A JSON answer that has these keys; ends the program with 3 when there is none."""
-    if not url.startswith(("http://", "https://")):
-        _fail(f"--url: {url!r} is no http or https URL")
-    try:
-        status, body = _ask(url, token_file)
-    except OSError as error:
-        _unreachable(f"{url} cannot be asked: {getattr(error, 'reason', None) or error}")
-    except (http.client.InvalidURL, ValueError) as error:
-        _fail(f"--url: {url!r}: {error}")
-    except http.client.HTTPException:  # its text is whatever was answered
-        _unreachable(f"{url} does not speak HTTP")
-    if status not in (200, 503):
-        _unreachable(f"{url} answered HTTP {status}")
-    try:
-        document = json.loads(body)
-    except ValueError:
-        document = None
-    if not isinstance(document, dict) or not document.keys() >= set(keys):
-        _unreachable(f"{url} did not answer as a sidecar does (HTTP {status})")
-    return status, document
-
-
 def _unreachable(text: str) -> NoReturn:
     click.echo(f"syncwatch: {text}", err=True)
     raise SystemExit(UNREACHABLE)
 
 
-_url = click.option("--url", default=LOCAL, show_default=True, help="The sidecar's local listener.")
+def _place(url: str | None, config: str | None, state_dir: str | None, token_file: str | None) -> asking.Place:
+    """Where these options say that a sidecar is; ends the program with 2 when they say nothing sensible."""
+    from syncwatch import asking
+    from syncwatch.config import ConfigError
+
+    try:
+        return asking.find(url, config, state_dir, token_file, os.environ)
+    except (ConfigError, asking.Misasked) as error:
+        _fail(str(error))
+
+
+_url = click.option("--url", help="The sidecar's local listener.  [default: that of the configuration, or http://127.0.0.1:10120]")
+_config = click.option("--config", type=click.Path(), help="The sidecar's configuration file, which says where to ask; default: SYNCWATCH_CONFIG.")
 _token = click.option("--token-file", type=click.Path(dir_okay=False), help="Bearer token, where the listener wants one.")
 
 
 @main.command()
 @_url
+@_config
+@click.option("--state-dir", type=click.Path(), help="The sidecar's state directory: read the status file there when it cannot be asked.")
 @_token
+@click.option("--verbose", "-v", is_flag=True, help="Everything that is known.")
 @click.option("--json", "as_json", is_flag=True, help="The document itself.")
-def status(url: str, token_file: str | None, as_json: bool) -> None:
+@click.option("--watch", "-w", is_flag=True, help="Again and again, in place, until Ctrl-C.")
+@click.option("--interval", type=click.FloatRange(0.1, 86_400), default=2.0, show_default=True, help="Seconds between two looks, with --watch.")
+def status(
+    url: str | None, config: str | None, state_dir: str | None, token_file: str | None, verbose: bool, as_json: bool, watch: bool, interval: float
+) -> None:
     """How the sync is. Exit code 0 healthy, 1 degraded, 2 down, 3 not reachable."""
-    from syncwatch.exposition.status import exit_code, render
+    from syncwatch import screen
 
-    _, document = _document(f"{url.rstrip('/')}/status", token_file, "schema", "health")
-    if as_json:
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    look = _Look(_place(url, config, state_dir, token_file), as_json, compact=watch, verbose=verbose)
+    if watch:
+        screen.watch(look.again, interval, apart=not as_json)
     else:
-        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        screen.write(look.once(screen.width()))
+    raise SystemExit(look.code)
+
+
+class _Look:
+    """How one sidecar is, each time it is asked; `code` is the exit code that belongs to the last answer."""
+
+    def __init__(self, place: asking.Place, as_json: bool, compact: bool, verbose: bool) -> None:
+        self._place, self._as_json, self._compact, self._verbose = place, as_json, compact, verbose
+        self.code = UNREACHABLE
+
+    def once(self, width: int) -> str:
+        """Ends the program when nobody can be asked."""
+        from syncwatch import asking
+
         try:
-            text = render(document, colour=colour, width=shutil.get_terminal_size((80, 24)).columns)
-        except ValueError as error:  # another version's
+            return self._told(width)
+        except asking.Unreachable as error:
             _unreachable(str(error))
-        click.echo(text, nl=False)
-    raise SystemExit(exit_code(document))
+
+    def again(self, width: int) -> str:
+        """That nobody can be asked is an answer too: perhaps the next time."""
+        from syncwatch import asking
+
+        try:
+            return self._told(width)
+        except asking.Unreachable as error:
+            self.code = UNREACHABLE
+            return json.dumps({"error": str(error)}) + "\n" if self._as_json else f"syncwatch: {error}\n"
+
+    def _told(self, width: int) -> str:
+        from syncwatch import asking, screen
+        from syncwatch.exposition.status import exit_code, render
+
+        try:
+            document = asking.status(self._place)
+        except asking.Misasked as error:
+            _fail(str(error))
+        self.code = exit_code(document) if document["source"]["current"] else UNREACHABLE
+        if self._as_json:
+            return json.dumps(document, indent=None if self._compact else 2) + "\n"
+        try:
+            return render(document, screen.colours(os.environ), width, self._verbose)
+        except ValueError as error:  # another version's
+            raise asking.Unreachable(f"{document['source']['at']}: {error}") from None
 
 
 @main.command()
 @_url
+@_config
 @_token
 @click.option("--for", "purpose", type=click.Choice(["read", "write"]), default="read", show_default=True)
 @click.option("--quiet", "-q", is_flag=True, help="Only the exit code.")
-def gate(url: str, token_file: str | None, purpose: str, quiet: bool) -> None:
+def gate(url: str | None, config: str | None, token_file: str | None, purpose: str, quiet: bool) -> None:
     """May I trust what I read, may I write? Exit code 0 open, 1 closed, 3 not reachable (which means closed)."""
-    code, document = _document(f"{url.rstrip('/')}/gate?for={purpose}", token_file, "open")
+    from syncwatch import asking
+
+    try:
+        code, document = asking.document(_place(url, config, None, token_file), f"/gate?for={purpose}", "open")
+    except asking.Misasked as error:
+        _fail(str(error))
+    except asking.Unreachable as error:
+        _unreachable(str(error))
     if not quiet:
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(document, indent=2))
     raise SystemExit(0 if code == 200 and document["open"] is True else 1)
 
 

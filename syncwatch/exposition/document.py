@@ -333,6 +333,26 @@ class Status(msgspec.Struct, frozen=True):
     sidecar: Sidecar
 
 
+class Source(msgspec.Struct, frozen=True):
+    """Where `syncwatch status` has the document from: `kind` is http or file, `at` the URL or the path.
+
+    `current`: whether it tells what is so now; if not, `detail` says why, and every `health` is null. `unreachable`: why not over HTTP.
+    """
+
+    kind: str
+    at: str
+    age_s: float
+    current: bool
+    detail: str | None
+    unreachable: str | None
+
+
+class Shown(Status, frozen=True):
+    """What `syncwatch status` has to show."""
+
+    source: Source | None = None
+
+
 class Losses(msgspec.Struct, frozen=True):
     """What one connection lost so far: in this process, and over its lifetime. Null: its protocol numbers nothing."""
 

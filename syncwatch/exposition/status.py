@@ -38,11 +38,11 @@ _RESTING = frozenset({State.IDLE, State.CLOSED})
 _EXIT: Mapping[str | None, int] = {Health.HEALTHY: 0, Health.DEGRADED: 1, Health.DOWN: 2}
 
 
-def render(status: Mapping[str, Any], colour: bool = False, width: int = 80) -> str:
+def render(status: Mapping[str, Any], colour: bool = False, width: int = 80, verbose: bool = False) -> str:
     """The document as lines for people. Raises: ValueError if it is no status document."""
     from syncwatch.exposition.terminal import render as lines  # a command's, not a sidecar's
 
-    return lines(status, colour, width)
+    return lines(status, colour, width, verbose)
 
 
 def document(snapshot: Snapshot) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 What belongs here: the file. What is in an entry, and whether it is still good, the core decides. Writing happens in a thread;
 nothing here ever stops the sidecar, except a directory that another one uses.
 
-On disk: `state_dir` 0700, `state.json` 0600, `lock`. A temporary name, fsync, rename, fsync of the directory.
+On disk: `state_dir` 0700, `state.json` 0600, `lock`; beside it the status file (`statusfile.py`). A temporary name, fsync, rename, fsync of the directory.
 """
 
 from __future__ import annotations
@@ -239,21 +239,27 @@ class StateFile(Generic[T]):
             log.error("the state file cannot be used: a restart will not resume", path=str(self.path), error=condition)
 
 
-def write(directory: Path, content: bytes) -> None:
-    """Replace the state file, all or nothing. Blocks. Raises: OSError; the old file is then as it was."""
-    temporary = directory / f"{FILE}.tmp"
+def write(directory: Path, content: bytes, name: str = FILE, durable: bool = True) -> None:
+    """Replace a file of ours, by default the state file, all or nothing. Blocks. Raises: OSError; the old file is then as it was.
+
+    `durable`: it stands even if the machine crashes the moment after; whoever can do without that saves two waits for the disk.
+    """
+    temporary = directory / f"{name}.tmp"
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         with open(os.open(temporary, flags, FILE_MODE), "wb") as file:
             os.fchmod(file.fileno(), FILE_MODE)
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(directory / FILE)
+            if durable:
+                os.fsync(file.fileno())
+        temporary.rename(directory / name)
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+    if not durable:
+        return
     opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(opened)  # without it a crash of the machine may lose the rename

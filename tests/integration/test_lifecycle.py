@@ -148,7 +148,7 @@ async def test_a_corrupt_state_file_is_set_aside(tmp_path: Path) -> None:
         assert 0 == cast["ledger"]["missed"]
         await sidecar.end()
         assert it.relay.find(WATCHER).counter == state_of(it)["cursor"]
-        assert [0o700, 0o600] == [path.stat().st_mode & 0o777 for path in (folder, folder / "state.json")]
+        assert [0o700, 0o600, 0o600] == [path.stat().st_mode & 0o777 for path in (folder, folder / "state.json", folder / "status.json")]
 
 
 async def test_without_a_state_dir(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ async def test_a_state_dir_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 async def test_the_token_is_told_to_nobody(tmp_path: Path) -> None:
-    """Not in a log at its most talkative, a metric, a page, the status, an event, the state file, or the process list, through refusals and garbage."""
+    """Not in a log at its most talkative, a metric, a page, the status, an event, a file of its own, or the process list, through refusals and garbage."""
     async with rig(tmp_path) as it, it.sidecar() as sidecar:
         it.relay.inject(WATCHER, f'{{"type":"odd","echo":"{it.token}"')
         with it.relay.faults.refusing(401, times=1):
@@ -197,7 +197,7 @@ async def test_the_token_is_told_to_nobody(tmp_path: Path) -> None:
             "environ": text_of(f"/proc/{sidecar.pid}/environ"),
         }
         await sidecar.end()
-        told |= {"log": sidecar.text(), "state": text_of(tmp_path / "state" / "state.json")}
+        told |= {"log": sidecar.text(), "state": text_of(tmp_path / "state" / "state.json"), "status file": text_of(tmp_path / "state" / "status.json")}
         assert [] == [place for place, text in told.items() for token in (it.token, renewed) if token in text]
         assert all(told.values()), "nothing was asked in vain"
 

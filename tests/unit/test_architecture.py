@@ -31,7 +31,9 @@ LAW: dict[str, set[str]] = {
     "joining": {"core", "protocols", "runtime"},
     "export": set(),  # other people's files
     "alertrules": {"core", "exposition"},
-    "cli": {"alertrules", "export", "app", "config", "relay", "demo", "joining", "logs", "running"},
+    "asking": {"config"},
+    "screen": set(),
+    "cli": {"alertrules", "asking", "export", "app", "config", "relay", "demo", "joining", "logs", "running", "screen"},
     "watch": {"core", "config", "runtime", "exposition", "logs", "app"},
     "version": set(),
     "__init__": {"config", "exposition", "watch"},  # the public names
@@ -45,6 +47,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("cli", "exposition.status"): "prints what /status says in the words that the exposition already has",
     ("cli", "protocols.tps.keys"): "reads the token that somebody typed",
     ("cli", "runtime.seedfile"): "makes or finds the identity that somebody named",
+    ("asking", "runtime.statusfile"): "the file is read where it is written",
     ("running", "runtime.statefile"): "names the one exception that says that another process holds the state directory",
 }
 """From a room to a module that the law forbids it, with the reason."""

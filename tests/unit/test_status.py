@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from syncwatch.core.health import ADVICE, Component, Health, Reason
-from syncwatch.core.snapshot import HookSnapshot, Moment, ReportSnapshot, Snapshot, TaskSnapshot, Transition
+from syncwatch.core.snapshot import Moment, ReportSnapshot, Snapshot, TaskSnapshot
 from syncwatch.core.states import AuditResult, AuditVerdict, Claim, Disconnect, Origin, State, Verdict
 from syncwatch.core.wire import FrameKind, Numbering
-from syncwatch.exposition import document, status, terminal
+from syncwatch.exposition import document, status
 from tests.unit.snapshots import (
     NOW_S,
     WALL_S,
@@ -24,7 +24,6 @@ from tests.unit.snapshots import (
     fresh_connection,
     fresh_service,
     health,
-    heartbeat,
     held,
     moment,
     service,
@@ -33,7 +32,8 @@ from tests.unit.snapshots import (
     timeline,
 )
 
-DOCS = Path(__file__).parents[2] / "docs" / "endpoints.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = ("endpoints.md", "status.md")
 
 KEYS = """
 schema time health degraded_reason reasons gate checks connections services hooks sidecar
@@ -107,8 +107,9 @@ def test_the_keys_are_pinned() -> None:
 
 
 def test_every_key_is_documented() -> None:
-    """On the page of the endpoints, in backquotes or in an example."""
-    words = set(re.findall(r"""[`"](\w+)(?:\[\])?[`"]""", DOCS.read_text(encoding="utf-8")))
+    """On the page of the endpoints, or of the command what it adds; in backquotes or in an example."""
+    pages = "".join((DOCS / page).read_text(encoding="utf-8") for page in PAGES)
+    words = set(re.findall(r"""[`"](\w+)(?:\[\])?[`"]""", pages))
     structs = [
         one
         for one in vars(document).values()
@@ -204,8 +205,9 @@ def test_what_only_a_log_can_tell() -> None:
     assert {"clean": 3, "repaired": 0, "failed": 0} == files["ledger"]["audits"]
     assert {"late": 0, "missed": 1, "invented": 0} == files["ledger"]["audit_events"]
     assert (2, 0.5) == (files["canary"]["logged"], files["canary"]["log_delay_s"])
-    lines = text(snapshot(connections=(connection(protocol="relayfile", dialect="push", continuity=read, canary=canary(logged=2)),)))
-    assert "3 clean, 0 repaired, 0 failed; events: 1 missed" in lines
+    taken = snapshot(connections=(connection(protocol="relayfile", dialect="push", continuity=read, canary=canary(logged=2)),))
+    lines = status.render(of(taken), verbose=True)
+    assert "clean 3, repaired 0, failed 0; events: missed 1" in lines
     assert "2 in the log" in lines
 
 
@@ -252,64 +254,6 @@ def test_the_exit_code_is_the_worst(values: tuple[Health, ...], expected: int) -
     assert expected == status.exit_code(of(snapshot(health=health(health=owners))))
 
 
-HEALTHY_TEXT = """\
-● cast connected for 1 min 40 s                      relaycast ring · contiguous
-  upstream    https://cast.example:443
-  uptime      1 min 41 s, since 2026-11-20 13:04:59 UTC; 1 reconnect
-  attempts    6, 4 of them failed (refused 3, timeout 1)
-  heartbeats  266 sent, 264 acknowledged, 1 missed, 1 outstanding
-              sent 10 ms ago, acknowledged 15 s ago, round trip 4 ms
-  traffic     2,317 frames, 812.3 kB received; 333 frames, 9.9 kB sent; 2
-              anomalies
-  last event  2.5 s ago
-  unverified  40 s
-  events      1,834 (1,234 live, 500 ring, 100 store); 151 duplicates
-  position    epoch 2, cursor 700; 1 reset of the server's counter
-  missed      607 = 500 recovered + 3 lost + 100 unaccounted + 4 missing
-  last loss   1 min 40 s ago
-  resyncs     64 complete/verified, 1 gap/unverifiable
-  canaries    66 sent, 64 received, 1 lost, 1 refused; mean round trip 30 ms
-  lifetime    13 lost, 100 unaccounted, 1,607 missed, 91,834 events, 12
-              reconnects since 2026-11-10 13:06:40 UTC
-  certificate expires in 60 d 0 h
-  transitions 2026-11-20 13:05:00  resyncing → open: settled
-              2026-11-20 13:04:59  reconnecting → resyncing: ready
-              2026-11-20 13:04:30  open → reconnecting: peer_closed
-              2026-11-20 12:00:02  connecting → open: ready, nothing to resume
-              2026-11-20 12:00:00  idle → connecting: start
-
-  gate read   open
-  gate write  open
-  sidecar     syncwatch 0.1.0 on box-1f2e, up 1 h 6 min; 2 tasks in time; loop
-              lag 2 ms
-"""
-
-DOWN_TEXT = """\
-○ cast down: unauthorized for 1 min 0 s              relaycast ring · contiguous
-  unauthorized  for 1 min 0 s: the server refused the token: renew the token
-              file, it is tried again as soon as it changes
-  reconnecting  for 30 s: no connection now; it is retried with growing delays:
-              check the server and the network
-  last failure  unauthorized: HTTP 401
-  upstream    http://127.0.0.1:8787
-  uptime      no connection now; 0 reconnects
-  attempts    3; next in 42 s
-  heartbeats  0 sent, 0 acknowledged, 0 missed
-              sent never, acknowledged never, round trip unknown
-  traffic     0 frames, 0 B received; 0 frames, 0 B sent
-  last event  never
-  unverified  unknown
-  lifetime    0 reconnects since 2026-11-20 13:06:40 UTC
-  token       expired 1 min 30 s ago
-
-  gate read   closed: unauthorized, reconnecting
-  gate write  closed: unauthorized, reconnecting
-  sidecar     syncwatch 0.1.0 on box-1f2e, up 1 h 6 min; connection/cast wedged
-              for 1 min 30 s; loop lag 2 ms; no state directory; the last reload
-              failed: the configuration of before still runs
-"""
-
-
 def down() -> Snapshot:
     """Refused credentials, no state directory, a wedged task, a failed reload."""
     cast = fresh_connection(
@@ -339,63 +283,6 @@ def test_a_refused_configuration_is_told_with_its_first_mistake() -> None:
     assert "log: wrong" not in told
 
 
-def test_the_text_of_a_healthy_sidecar() -> None:
-    """To the letter, at 80 columns."""
-    assert HEALTHY_TEXT == text(snapshot())
-
-
-def test_the_text_of_trouble_says_what_to_do() -> None:
-    """Reasons with their advice come first, then the facts; what is unknown is called so."""
-    assert DOWN_TEXT == text(down())
-
-
-def test_a_degraded_connection_is_named_by_its_gravest_reason() -> None:
-    """Sign, word, reason."""
-    assert text(FULL).startswith("◐ cast degraded: behind for 1 min 0 s ")
-
-
-def test_an_idle_connection_is_neither_good_nor_bad() -> None:
-    """Its sign says nothing."""
-    assert text(snapshot(connections=(fresh_connection(),))).startswith("· cast idle for 0 ms")
-
-
-def test_nothing_configured_is_said() -> None:
-    """An empty answer would look like a fault."""
-    assert text(snapshot(connections=())).startswith("· no connections are configured\n")
-
-
-@pytest.mark.parametrize("width", [0, 40, 61, 80, 200])
-@pytest.mark.parametrize("colour", [False, True])
-def test_every_line_fits(width: int, colour: bool) -> None:
-    """At any width from 40 up, whatever the server sent; colours take no room and are closed on each line."""
-    long = "x" * 300
-    noisy = timeline(recent=(Transition(moment(1.0), State.OPEN, State.RECONNECTING, long),))
-    big = continuity(missed=10**15, lost=10**15, cursor=2**53 - 1)
-    for taken in (FULL, down(), snapshot(connections=(connection(timeline=noisy, last_failure=long, continuity=big),))):
-        lines = text(taken, width, colour).splitlines()
-        bare = [re.sub(r"\x1b\[\d+m", "", line) for line in lines]
-        assert max(map(len, bare)) <= max(width, 40)
-        assert bare == text(taken, width).splitlines()
-        last_codes = {codes[-1] for codes in (re.findall(r"\x1b\[(\d+)m", line) for line in lines) if codes}
-        assert ({"0"} if colour else set()) == last_codes
-
-
-def test_colours_only_when_asked() -> None:
-    """Without, not one escape; with, the sign has its colour."""
-    assert "\x1b" not in text(FULL)
-    assert text(FULL, colour=True).startswith("\x1b[33m\x1b[1m◐ cast degraded")
-    assert text(snapshot(), colour=True).startswith("\x1b[32m\x1b[1m● cast connected")
-
-
-def test_a_server_cannot_write_to_the_terminal() -> None:
-    """Control characters in what it sent are shown, not obeyed."""
-    evil = "bye\x1b[2J\r\n\u202egone\x9b31m"
-    noisy = timeline(recent=(Transition(moment(1.0), State.OPEN, State.RECONNECTING, evil),))
-    shown = text(snapshot(connections=(connection(timeline=noisy, last_failure=evil),)), width=200)
-    assert 2 == shown.count(r"bye\x1b[2J\r\n\u202egone\x9b31m")
-    assert set(shown) & {"\x1b", "\r", "\u202e", "\x9b"} == set()
-
-
 def test_something_else_is_no_status_document() -> None:
     """One sentence that names the place; new keys of a later version do no harm."""
     with pytest.raises(ValueError, match=r"^this is no status document: .*schema"):
@@ -409,53 +296,6 @@ def test_something_else_is_no_status_document() -> None:
     assert text(FULL) == status.render(later, False, 80)
 
 
-@pytest.mark.parametrize(
-    ("duration_s", "expected"),
-    [
-        (0.0, "0 ms"), (0.0004, "0.4 ms"), (0.0123, "12.3 ms"), (0.09949, "99.5 ms"), (0.0996, "0.1 s"), (9.94, "9.9 s"), (9.96, "10 s"),
-        (59.6, "1 min 0 s"), (61.0, "1 min 1 s"), (3599.4, "59 min 59 s"), (3599.6, "1 h 0 min"), (90_000.0, "1 d 1 h"), (864_000.0, "10 d 0 h"),
-    ],
-)  # fmt: skip
-def test_spans(duration_s: float, expected: str) -> None:
-    """At most two units, and never 60 of one."""
-    assert expected == terminal.span(duration_s)
-
-
-def test_heartbeats_that_never_were() -> None:
-    """No invented round trip."""
-    assert "round trip unknown" in text(snapshot(connections=(connection(heartbeat=heartbeat(last_rtt_s=None)),)), 200)
-
-
-def test_hooks_and_gate_files_in_trouble_are_named() -> None:
-    """Only then: who reads the page has to do something."""
-    hooks = (HookSnapshot("ui", 70, 5, 2, 1, "HTTP 503"), HookSnapshot("pager", 3, 0, 0, 0, None))
-    lines = text(snapshot(hooks=hooks, sidecar=sidecar(gate_file_failures=3)))
-    assert "  hook        ui is not taken: HTTP 503; 1 waiting, 2 dropped\n" in lines
-    assert "3 failures of the gate file to follow the gate" in " ".join(lines.split())
-    assert "pager" not in lines
-    assert "hook" not in text(snapshot())
-
-
-SERVICES_TEXT = """\
-◐ flair unhealthy for 1 min 0 s                  service · http://127.0.0.1:9926
-  service_unhealthy  for 1 min 0 s: the service does not answer as expected:
-              look at the service
-  error       HTTP 503
-  checked     29 s ago, last healthy 6 min 0 s ago
-  probes      14, 3 of them failed (refused 2, status 1); mean 4 ms; next in 1.0
-              s
-
-● docs healthy for 1 h 0 min                     service · http://127.0.0.1:9926
-  checked     29 s ago, last healthy 29 s ago
-  probes      12
-
-· new was not asked yet                          service · http://127.0.0.1:9926
-  checked     never, last healthy never
-  probes      0
-
-"""
-
-
 def services() -> Snapshot:
     """One that is unwell, one that is well, one that was not asked yet; no connection."""
     well = fresh_service(name="docs", next_probe_now_s=None)
@@ -464,11 +304,6 @@ def services() -> Snapshot:
     owners = {(Component.SERVICE, "flair"): Health.DEGRADED, (Component.SERVICE, "docs"): Health.HEALTHY}
     all_of_them = (service(), msgspec.structs.replace(well, **known), fresh_service(name="new", next_probe_now_s=None))
     return snapshot(connections=(), services=all_of_them, health=health(unwell, names=(), health=owners))
-
-
-def test_the_text_of_services() -> None:
-    """State, age of the check, last healthy, error, what to do; what is not known is called so."""
-    assert text(services()).startswith(SERVICES_TEXT)
 
 
 def test_services_in_the_document() -> None:
@@ -483,18 +318,6 @@ def test_services_in_the_document() -> None:
     keys = ("health", "state_since", "last_probe", "last_healthy", "last_failure")
     assert [None] * len(keys) == [new[key] for key in keys]
     assert {"refused": 0, "dns": 0, "tls": 0, "timeout": 0, "status": 0, "body": 0} == new["probes"]["failures"]
-
-
-def test_a_service_cannot_write_to_the_terminal() -> None:
-    """What its answer had a say in is shown, not obeyed."""
-    assert r"error       bye\x1b[2J" in text(snapshot(services=(service(last_failure="bye\x1b[2J"),)))
-
-
-def test_a_service_whose_task_is_stuck() -> None:
-    """What it said last is old: neither healthy nor unhealthy."""
-    stuck = held(Reason.TASK_STALLED, component=Component.SERVICE, name="flair")
-    taken = snapshot(services=(service(healthy=True, last_failure=None),), health=health(stuck, health={(Component.SERVICE, "flair"): Health.DOWN}))
-    assert "○ flair down: task_stalled for 1 min 0 s " in text(taken)
 
 
 def test_what_a_host_of_its_own_tells() -> None:

@@ -1,0 +1,263 @@
+"""The status file: what `/status` says, in the state directory, for whoever cannot ask over HTTP.
+
+What belongs here: both sides of it, how it is written and what a reader may believe. What the status says is somebody else's: here it is bytes.
+
+On disk: `status.json` 0600 beside the state file, replaced as a whole. It is written soon after anything changed, and every ten seconds
+in any case, so that its age tells whether its writer still works. Nothing is resumed from it, so nobody waits for the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from syncwatch.core.timestamps import rfc3339
+from syncwatch.runtime.clock import SYSTEM, Clock
+from syncwatch.runtime.statefile import write
+from syncwatch.runtime.threads import in_thread
+
+SCHEMA = 1
+FILE = "status.json"
+CALM_S = 10.0
+"""So often without news. Its cost is a tenth of what a quiet second costs anyway."""
+NEWS_S = 1.0
+OVERDUE = 3
+"""So many intervals without a word, and what the file says is not believed any more."""
+MAX_BYTES = 64 * 2**20
+
+log = structlog.get_logger("syncwatch.runtime")
+
+
+class Writer(msgspec.Struct, frozen=True):
+    """Which process wrote. The number alone may be another's by now; `started` (clock ticks since the machine's start) tells them apart.
+
+    `boot` and `namespace` say where the number means anything: this run of the machine, this container. What the system does not tell is None.
+    """
+
+    pid: int
+    started: int | None
+    boot: str | None
+    namespace: str | None
+
+
+class Written(msgspec.Struct, frozen=True):
+    """The content. `uptime_s` is the machine's own clock, which nobody sets; `ended`: the last words of a process that was asked to stop."""
+
+    schema: int
+    time: str
+    time_s: float
+    uptime_s: float
+    every_s: float
+    ended: bool
+    writer: Writer
+    status: msgspec.Raw
+
+
+class StatusFile:
+    """`offer` each second, `finish` at the end."""
+
+    def __init__(self, directory: Path, clock: Clock = SYSTEM) -> None:
+        self.path = directory / FILE
+        self._clock = clock
+        self._writer = writer()
+        self._news = True
+        self._begun_s = -CALM_S
+        self._writing: asyncio.Future[None] | None = None
+        self._condition: str | None = None  # why writing fails at present
+
+    def news(self) -> None:
+        """Something changed that a reader should know of soon."""
+        self._news = True
+
+    def due(self, now: float) -> bool:
+        """Whether it is time to write."""
+        return self._writing is None and now >= self._begun_s + (NEWS_S if self._news else CALM_S)
+
+    def offer(self, now: float, status: Callable[[], bytes]) -> None:
+        """Write. `status` makes the document; it is called in the thread that writes."""
+        self._begun_s, self._news = now, False
+        self._begin(status, ended=False)
+
+    async def finish(self, status: Callable[[], bytes], timeout_s: float) -> None:
+        """The last words. After `timeout_s` nobody waits any longer."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                if self._writing is not None:
+                    await asyncio.wait([self._writing])
+                await asyncio.wait([self._begin(status, ended=True)])
+        except TimeoutError:
+            log.warning("the status file could not be written in time", path=str(self.path), timeout_s=timeout_s)
+
+    def _begin(self, status: Callable[[], bytes], ended: bool) -> asyncio.Future[None]:
+        time_s, uptime_s = self._clock.wall(), uptime()
+
+        def save() -> None:
+            content = Written(SCHEMA, rfc3339(time_s), time_s, uptime_s, CALM_S, ended, self._writer, msgspec.Raw(status()))
+            write(self.path.parent, msgspec.json.encode(content), FILE, durable=False)
+
+        self._writing = writing = in_thread(save, "statusfile")
+        writing.add_done_callback(self._wrote)
+        return writing
+
+    def _wrote(self, done: asyncio.Future[None]) -> None:
+        self._writing = None
+        error = None if done.cancelled() else done.exception()
+        if error is not None and not isinstance(error, OSError):
+            raise error
+        condition = None if error is None else os.strerror(error.errno).lower() if error.errno else str(error)
+        if condition is not None and condition != self._condition:
+            log.warning("the status file cannot be written: syncwatch status knows nothing when it cannot ask over HTTP", path=str(self.path), error=condition)
+        self._condition = condition
+
+
+# ---------------------------------------------------------------------- reading
+
+
+class Unusable(Exception):  # noqa: N818  a sentence for people
+    """There is no status file, or nothing can be learned from it."""
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What a status file says, and whether that is still so: `detail` is the sentence that says why not."""
+
+    path: Path
+    status: dict[str, object]
+    age_s: float
+    current: bool
+    detail: str | None
+
+
+class Life(StrEnum):
+    """Whether the process that wrote is still there."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"  # by a signal or a debugger: there, and doing nothing
+    GONE = "gone"
+    UNKNOWN = "unknown"  # of another container or machine, or the system does not tell
+
+
+def read(directory: Path, wall_s: float) -> Reading:
+    """The status file of a state directory, at that wall time. Blocks. Raises: Unusable."""
+    path = directory / FILE
+    written = _decoded(path)
+    here = writer()
+    same_boot = here.boot is not None and here.boot == written.writer.boot
+    age_s = max(0.0, uptime() - written.uptime_s if same_boot else wall_s - written.time_s)
+    detail = _doubt(written, age_s, life(written.writer, here))
+    try:
+        status = msgspec.json.decode(written.status, type=dict[str, object])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Unusable(f"{path} is no status file: {error}") from None
+    return Reading(path, status, age_s, detail is None, detail)
+
+
+def _decoded(path: Path) -> Written:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        missing = path if path.parent.is_dir() else path.parent
+        raise Unusable(f"{missing} does not exist: no sidecar with this state_dir has written there") from None
+    except OSError as error:
+        why = os.strerror(error.errno).lower() if error.errno else str(error)
+        raise Unusable(f"{path} cannot be read: {why}" + (" (only the user that the sidecar runs as may)" if isinstance(error, PermissionError) else "")) from None
+    if not content:
+        raise Unusable(f"{path} is empty: the machine crashed while it was written, or it is no status file")
+    if len(content) > MAX_BYTES:
+        raise Unusable(f"{path} is no status file: larger than {MAX_BYTES} bytes")
+    try:
+        schema = msgspec.json.decode(content, type=_Schema).schema
+        if schema != SCHEMA:
+            raise Unusable(f"{path} was written by another version of syncwatch: schema {schema}, this one reads {SCHEMA}")
+        return msgspec.json.decode(content, type=Written)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Unusable(f"{path} is no status file, or is damaged: {error}") from None
+
+
+class _Schema(msgspec.Struct, frozen=True):
+    schema: int
+
+
+def _doubt(written: Written, age_s: float, alive: Life) -> str | None:
+    """Why what it says is no longer so, as a sentence; None: it is."""
+    last, pid = f"{written.time[:19].replace('T', ' ')} UTC", written.writer.pid
+    if written.ended:
+        return f"the sidecar is not running: it was stopped at {last}"
+    if alive is Life.GONE:
+        return f"the sidecar is not running, last seen {last}: it did not end in an orderly way"
+    if alive is Life.STOPPED:
+        return f"the sidecar (process {pid}) is stopped, by a signal or a debugger; last seen {last}"
+    if age_s <= OVERDUE * written.every_s:
+        return None
+    if alive is Life.RUNNING:
+        return f"the sidecar (process {pid}) is there and has said nothing since {last}: it is stuck"
+    return f"the sidecar is not running, or stuck, or not on this machine; last seen {last}"
+
+
+# ---------------------------------------------------------------------- processes
+
+
+def writer() -> Writer:
+    """This process, as others can recognise it."""
+    pid = os.getpid()
+    found = _stat(pid)
+    return Writer(pid, None if found is None else found[1], _first_line("/proc/sys/kernel/random/boot_id"), _link("/proc/self/ns/pid"))
+
+
+def life(who: Writer, here: Writer) -> Life:
+    """Whether that process runs, as seen from this one."""
+    if who.boot != here.boot or who.namespace != here.namespace:
+        return Life.UNKNOWN
+    if who.pid <= 0:
+        return Life.GONE  # to the system it would mean a group
+    try:
+        os.kill(who.pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return Life.GONE
+    except PermissionError:
+        pass  # somebody else's: it is there
+    if who.started is None:
+        return Life.UNKNOWN
+    found = _stat(who.pid)
+    if found is None:
+        return Life.UNKNOWN  # there, and hidden from us
+    state, started = found
+    if started != who.started or state in "ZX":
+        return Life.GONE
+    return Life.STOPPED if state in "Tt" else Life.RUNNING
+
+
+def uptime() -> float:
+    """Seconds that the machine is up, sleep included where the system counts it."""
+    boottime: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(boottime)
+
+
+def _stat(pid: int) -> tuple[str, int] | None:
+    """State and start of a process, where the system tells (Linux)."""
+    line = _first_line(f"/proc/{pid}/stat")
+    if line is None:
+        return None
+    fields = line.rpartition(")")[2].split()  # the name before it may hold anything
+    return fields[0], int(fields[19])
+
+
+def _first_line(path: str) -> str | None:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
+
+
+def _link(path: str) -> str | None:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None
