@@ -29,6 +29,8 @@ from syncwatch.runtime.statefile import DIRECTORY_MODE, FILE_MODE, tighten
 from syncwatch.runtime.threads import in_thread
 
 BATCH = 64
+BATCH_S = 0.5
+"""A batch on a slow disk ends after so long, so that what is safe is told: silence would look like a disk that hangs."""
 UNFINISHED = ".part"
 """How the name of a file ends that is not whole yet, or whose writer was killed. It begins with a dot."""
 NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
@@ -108,24 +110,33 @@ class FileStore:
     def _begin(self) -> None:
         batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
         self._work = work = in_thread(lambda: self._save(batch), "filestore")
-        work.add_done_callback(self._done)
+        work.add_done_callback(lambda done: self._done(batch, done))
 
-    def _done(self, work: asyncio.Future[list[Outcome]]) -> None:
+    def _done(self, batch: list[Store], work: asyncio.Future[list[Outcome]]) -> None:
         self._work = None
-        outcomes = [] if work.cancelled() else work.result()  # _save raises nothing but our own bugs
+        bug = work.exception()
+        if bug is None:
+            outcomes = work.result()
+        else:  # ours; the deposits must not be without an answer for it
+            log.error("internal error in the store", directory=str(self.directory), error=type(bug).__name__)
+            outcomes = [Outcome(store.deposit_id, f"internal error: {type(bug).__name__}") for store in batch]
+        self._waiting[:0] = batch[len(outcomes) :]
         for outcome in outcomes:
             self._driver.call(self._session.stored, outcome.deposit_id, outcome.error, outcome.known)
         if self._waiting and self._work is None:
             self._begin()
 
     def _save(self, batch: list[Store]) -> list[Outcome]:
-        """In a thread, one batch at a time."""
+        """In a thread, one batch at a time. What came of its first ones; the others have not been tried."""
         outcomes: list[Outcome] = []
+        ends_s = self._driver.clock.monotonic() + BATCH_S
         try:
             if not self._prepared:
                 self.prepare()
             for store in batch:
                 outcomes.append(self._save_one(store))
+                if self._driver.clock.monotonic() >= ends_s:
+                    break
             _sync(self.directory)  # without it a crash of the machine may lose the names
         except OSError as error:
             self._prepared = False  # the directory may have gone

@@ -233,3 +233,26 @@ async def test_a_disk_that_hangs_holds_nobody(tmp_path: Path, monkeypatch: pytes
     desk.session.unstored = 0
     assert await desk.store.finish(10.0)
     assert ([(1, None, False)], ["a.json"]) == (desk.session.told, names(tmp_path))
+
+
+async def test_a_slow_disk_tells_what_it_has_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only when a whole batch is on it: whoever asked would think that it hangs. The order stays."""
+    told: list[int] = []
+    save_one = filestore.save
+    desk = Desk(tmp_path)
+
+    def slowly(directory: Path, name: str, content: bytes) -> bool:
+        told.append(len(desk.session.told))
+        return save_one(directory, name, content)
+
+    monkeypatch.setattr(filestore, "save", slowly)
+    monkeypatch.setattr(filestore, "BATCH_S", 0.0)
+    assert [(None, False)] * 5 == await desk.keep(*((f"{number}.json", b"x") for number in range(5)))
+    assert [0, 1, 2, 3, 4] == told
+
+
+async def test_our_own_mistake_is_an_answer_too(tmp_path: Path) -> None:
+    """It is said, and what it concerns is not forgotten."""
+    with capture_logs() as logs:
+        assert [("internal error: ValueError", False)] == await Desk(tmp_path).keep(("../up", b"x"))
+    assert [("internal error in the store", "ValueError")] == [(one["event"], one["error"]) for one in logs]
