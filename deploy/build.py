@@ -19,7 +19,7 @@ DIRECTORY = Path(__file__).parent
 DASHBOARDS = Path(__file__).parents[1] / "dashboards"
 RULES = DASHBOARDS / "rules" / "syncwatch.rules.yaml"
 INHIBITIONS = DASHBOARDS / "rules" / "alertmanager.yaml"
-BOARDS, RULE, ALERTMANAGER = "base/dashboards", "base/prometheusrule.yaml", "compose/alertmanager.yaml"
+BOARDS, LIST, RULE, ALERTMANAGER = "base/dashboards", "base/dashboards/kustomization.yaml", "base/prometheusrule.yaml", "compose/alertmanager.yaml"
 
 RULE_HEAD = """\
 # The rules of dashboards/rules/syncwatch.rules.yaml, written by `python -m deploy.build`, not by hand. Alertmanager needs the inhibitions of
@@ -31,6 +31,18 @@ metadata:
   labels:
     release: kube-prometheus-stack # what that chart's Prometheus selects by; yours may want another
 spec:
+"""
+LIST_HEAD = """\
+# The dashboards as ConfigMaps, one each: an object of the API server holds 1 MiB. Written by `python -m deploy.build`, not by hand.
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+generatorOptions:
+  disableNameSuffixHash: true
+  labels:
+    grafana_dashboard: "1"         # what Grafana's sidecar in kube-prometheus-stack looks for
+  annotations:
+    grafana_folder: syncwatch
+configMapGenerator:
 """
 ALERTMANAGER_HEAD = """\
 # Where alerts go: nowhere but Alertmanager's own page, until a receiver says more. Written by `python -m deploy.build`, not by hand.
@@ -51,7 +63,9 @@ def files() -> Mapping[str, bytes]:
         f"{BOARDS}/{path.name}": (json.dumps(json.loads(path.read_bytes()), separators=(",", ":")) + "\n").encode()
         for path in sorted((DASHBOARDS / "json").glob("*.json"))
     }
+    listed = "".join(f"  - {{name: {Path(name).stem}, files: [{Path(name).name}]}}\n" for name in boards)
     return {
+        LIST: (LIST_HEAD + listed).encode(),
         RULE: (RULE_HEAD + rules).encode(),
         ALERTMANAGER: (ALERTMANAGER_HEAD + _from("inhibit_rules:", INHIBITIONS)).encode(),
         **boards,
@@ -68,7 +82,7 @@ def _from(line: str, path: Path) -> str:
 
 def drift(directory: Path) -> list[str]:
     """Names of files that differ, are missing, or belong to nothing."""
-    paths = [*directory.glob(f"{BOARDS}/*.json"), *(directory / name for name in (RULE, ALERTMANAGER))]
+    paths = [*directory.glob(f"{BOARDS}/*.json"), *(directory / name for name in (LIST, RULE, ALERTMANAGER))]
     found = {path.relative_to(directory).as_posix(): path.read_bytes() for path in paths if path.exists()}
     wanted = files()
     return sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))

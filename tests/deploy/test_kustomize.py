@@ -14,6 +14,7 @@ import yaml
 
 from deploy import build
 from syncwatch.config import RelaycastConnection, parse
+from syncwatch.export import export
 from syncwatch.version import __version__
 from tests.deploy.parts import DEPLOY, named, objects, overlay, pod, rendered, syncwatch, wrong
 from tests.requires import require
@@ -94,7 +95,8 @@ def test_the_generated_files_are_up_to_date(tmp_path: Path) -> None:
     (tmp_path / build.RULE).write_text("groups: []\n")
     (tmp_path / build.ALERTMANAGER).unlink()
     (tmp_path / build.BOARDS / "old.json").write_text("{}")
-    assert ["base/dashboards/old.json", build.RULE, build.ALERTMANAGER] == build.drift(tmp_path)
+    (tmp_path / build.LIST).write_text("configMapGenerator: []\n")
+    assert [build.LIST, "base/dashboards/old.json", build.RULE, build.ALERTMANAGER] == build.drift(tmp_path)
     assert 1 == build.main(["--check", "--directory", str(tmp_path)])
     assert 0 == build.main(["--directory", str(tmp_path)])
     assert [] == build.drift(tmp_path)
@@ -106,14 +108,15 @@ def test_the_rules_are_those_of_the_rules_file() -> None:
     assert yaml.safe_load(RULES.read_text(encoding="utf-8")) == rule["spec"]
 
 
-def test_every_dashboard_is_in_the_config_map() -> None:
+def test_every_dashboard_is_a_config_map() -> None:
     """Each with its JSON unchanged, found by Grafana's sidecar, and small enough for the API server."""
-    boards = named(DEPLOY / "base", "ConfigMap", "syncwatch-dashboards")
     source = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in (RULES.parents[1] / "json").glob("*.json")}
-    assert source == {name: json.loads(text) for name, text in boards["data"].items()}
-    assert "1" == boards["metadata"]["labels"]["grafana_dashboard"]
-    assert "syncwatch" == boards["metadata"]["annotations"]["grafana_folder"]
-    assert sum(len(text.encode()) for text in boards["data"].values()) < MIB
+    boards = [one for one in objects(DEPLOY / "base") if "grafana_dashboard" in one["metadata"].get("labels", {})]
+    assert source == {name: json.loads(text) for one in boards for name, text in one["data"].items()}
+    for one in boards:
+        assert ("ConfigMap", "syncwatch", "1") == (one["kind"], one["metadata"]["namespace"], one["metadata"]["labels"]["grafana_dashboard"])
+        assert "syncwatch" == one["metadata"]["annotations"]["grafana_folder"]
+        assert sum(len(text.encode()) for text in one["data"].values()) < MIB
 
 
 @pytest.mark.parametrize("folder", ["examples/sidecar", "examples/sidecar-pre-1.29", "examples/cluster"])
@@ -264,6 +267,13 @@ def test_a_watcher_gets_the_applications_volume(tmp_path: Path) -> None:
     assert "data" == mounts["/srv/project"]
     assert {"/srv/project", "/etc/syncwatch", "/run/secrets/syncwatch", "/var/lib/syncwatch"} == set(mounts)
     assert ["syncwatch", "migrate"] == [one["name"] for one in template["spec"]["initContainers"]]
+
+
+def test_what_is_exported_renders_the_same(tmp_path: Path) -> None:
+    """`syncwatch export k8s` writes folders that stand on their own."""
+    export("k8s", tmp_path)
+    for folder in ("base", "examples/sidecar", "examples/sidecar-pre-1.29", "examples/cluster"):
+        assert rendered(DEPLOY / folder) == rendered(tmp_path / folder)
 
 
 def test_the_page_about_it_names_what_is_there() -> None:
