@@ -49,10 +49,8 @@ if TYPE_CHECKING:
     from syncwatch.runtime.filestore import FileStore
     from syncwatch.runtime.gatefile import GateFile
 
-STORE_TIMEOUT_S = 0.3
-"""So long may it take at the end until what came last is safe."""
-KEEPING_TIMEOUT_S = 1.2
-"""The last write of the state file waits so long for it."""
+STORE_TIMEOUT_S = 10.0
+"""So long may it take at the end until what came last is safe: the only thing for which the end is not a matter of two seconds, since nobody would send it again."""
 SAVE_TIMEOUT_S = 0.7
 """The last write of the state file gets this long: SIGTERM to exit is two seconds for everything."""
 
@@ -146,7 +144,7 @@ class Watched:
         supervisor.not_each_second(self._beat)
 
     async def gone(self) -> None:
-        """When its sockets are, and what came on them is safe: within a second and a half."""
+        """When its sockets are, within a second and a half, and what came on them is safe, if the disk allows it."""
         await asyncio.gather(self.connection.shutdown(), self.poller.close())
         if self.store is not None:  # until here it has listened: to what was on its way, and to the store's answers
             await self.store.finish(STORE_TIMEOUT_S)
@@ -239,7 +237,8 @@ class Asked:
 
 
 class Machinery:
-    """Everything that watches, without a listener: what the sidecar and the library share. `stop` takes at most two seconds.
+    """Everything that watches, without a listener: what the sidecar and the library share. `stop` takes at most two seconds, unless there is
+    mail to store.
 
     With a `file` the configuration can be loaded again. `listeners` are told every notice, in order, on the event loop's thread; they return at once and never raise.
     """
@@ -427,9 +426,9 @@ class Machinery:
         return {name: point for name, point in points.items() if point is not None}
 
     async def _save_last(self, keeping: list[asyncio.Task[None]]) -> None:
-        """When what came last is safe, so that the file knows it; but not for long."""
+        """When what came last is safe, so that the file knows it."""
         if keeping:
-            await asyncio.wait(keeping, timeout=KEEPING_TIMEOUT_S)
+            await asyncio.wait(keeping)
         if self._statefile is not None:
             await self._statefile.finish(self.instance, self._points(self.clock.monotonic()), SAVE_TIMEOUT_S)
 

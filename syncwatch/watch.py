@@ -66,7 +66,7 @@ class Watch:
         self._state = "running"
 
     async def stop(self) -> None:
-        """Close the connections in good order and save the state, within two seconds. A second call changes nothing."""
+        """Close the connections in good order and save the state, within two seconds (ten more where mail waits for a slow disk). A second call changes nothing."""
         if self._state == "running":
             self._state = "stopped"
             self._news.set()

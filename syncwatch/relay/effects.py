@@ -12,6 +12,7 @@ from syncwatch.relay.events import event
 from syncwatch.relay.framing import BINARY, TEXT
 from syncwatch.relay.injector import Active
 from syncwatch.relay.state import Agent, Workspace
+from syncwatch.relay.tps.channel import Channel
 
 if TYPE_CHECKING:
     from syncwatch.relay.server import Relay
@@ -31,7 +32,10 @@ def begun(relay: Relay, fault: Active[Any]) -> None:
     elif isinstance(spec, kinds.Inject):
         payload = bytes.fromhex(spec.hex) if spec.hex is not None else (spec.text or "").encode()
         for connection in relay.connections_of(spec.agent, spec.protocol):
-            connection.inject(payload, TEXT if spec.opcode == "text" else BINARY)
+            if not spec.sealed:
+                connection.inject(payload, TEXT if spec.opcode == "text" else BINARY)
+            elif isinstance(connection, Channel):
+                connection.inject_sealed(payload)
     elif isinstance(spec, kinds.Mail):
         relay.branch.mail(spec.content, spec.to)
     elif isinstance(spec, kinds.Ask):

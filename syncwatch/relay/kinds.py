@@ -218,11 +218,15 @@ class DatabaseFailing(FaultSpec, tag="database_failing", frozen=True, kw_only=Tr
 
 
 class Inject(FaultSpec, tag="inject", frozen=True, kw_only=True):
-    """Send one raw frame to the agents' sockets: `text`, or bytes as `hex`. Nothing is numbered or remembered."""
+    """Send one raw frame to the agents' sockets: `text`, or bytes as `hex`. Nothing is numbered or remembered.
+
+    `sealed`: a TPS branch encrypts it first, so that it is opened and found to be what it is; whatever speaks no TPS gets nothing.
+    """
 
     text: str | None = None
     hex: Annotated[str, Meta(pattern="^([0-9a-fA-F]{2})*$")] | None = None
     opcode: Literal["text", "binary"] = "text"
+    sealed: bool = False
 
 
 class Oversize(FaultSpec, tag="oversize", frozen=True, kw_only=True):

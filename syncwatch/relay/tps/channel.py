@@ -11,7 +11,7 @@ from syncwatch.protocols.tps.noise import MAX_PLAINTEXT, TAG_SIZE, NoiseError, R
 from syncwatch.relay import kinds
 from syncwatch.relay.events import Frame
 from syncwatch.relay.framing import BINARY
-from syncwatch.relay.ledger import Pong, Received
+from syncwatch.relay.ledger import Injected, Pong, Received
 from syncwatch.relay.logfacts import Delivered, Greeted
 from syncwatch.relay.outbound import Outbound
 from syncwatch.relay.tps import frames
@@ -107,6 +107,16 @@ class Channel(Outbound):
     def tell(self, kind: int, seq: int, told: dict[str, Any], key: str) -> None:
         """Any other frame."""
         self.event(Frame(0, frames.NAMES[kind], key, frames.frame(kind, seq, self._branch.clock.iso_ms(), told)), "live")
+
+    def inject_sealed(self, plaintext: bytes) -> None:
+        """What is inside a frame, valid or not; nothing before the handshake is complete."""
+        self._out(partial(self._write_injected_sealed, plaintext))
+
+    def _write_injected_sealed(self, plaintext: bytes) -> None:
+        if self._write_sealed(plaintext):
+            head = plaintext[:200].decode(errors="replace")
+            self._ledger.add(Injected, connection=self.id, position=self.position, opcode=BINARY, size=len(plaintext), head=head)
+            self._sent(None)
 
     def _write_answer(self, answer: bytes) -> None:
         self._write_data(BINARY, answer)
