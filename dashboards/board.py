@@ -37,6 +37,15 @@ class Section(NamedTuple):
     folded: bool = False
 
 
+class Mark(NamedTuple):
+    """Vertical lines in all panels where an expression has something; `text` may name labels."""
+
+    title: str
+    color: str
+    expression: str
+    text: str
+
+
 class Head(NamedTuple):
     """What the dashboard says about itself. `uid` is part of users' links: it never changes."""
 
@@ -47,7 +56,7 @@ class Head(NamedTuple):
 
 
 def board(
-    head: Head, variables: Sequence[dashboard.QueryVariable], sections: Sequence[Section]
+    head: Head, variables: Sequence[dashboard.QueryVariable], sections: Sequence[Section], marks: Sequence[Mark] = ()
 ) -> dashboard_model.Dashboard:
     """A complete dashboard. `variables` come after data source, job and instance.
 
@@ -62,6 +71,8 @@ def board(
         built.with_variable(variable)
     for link in head.links:
         built.link(head_link(link))
+    for mark in marks:
+        built.annotation(_annotation(mark))
     _place(built, sections)
     return built.build()
 
@@ -80,6 +91,11 @@ def chosen(name: str, label: str, metric: str, tag: str) -> dashboard.QueryVaria
 def encoded(built: dashboard_model.Dashboard) -> bytes:
     """The bytes that are committed: the same for the same dashboard, on every machine."""
     return json.dumps(built, cls=JSONEncoder, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def _annotation(mark: Mark) -> dashboard.AnnotationQuery:
+    built = dashboard.AnnotationQuery().name(mark.title).datasource(DATA_SOURCE).enable(True).icon_color(mark.color)
+    return built.expr(mark.expression).title_format(mark.title).text_format(mark.text)
 
 
 def _targets() -> tuple[dashboard.QueryVariable, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from dashboards.alerting import inhibitions_file, rules_file
 from dashboards.board import encoded
 from dashboards.connection import connection_dashboard
+from dashboards.fleet import fleet_dashboard
 
 DIRECTORY = Path(__file__).parent
 GENERATED = ("json/*.json", "rules/*.yaml")
@@ -22,7 +23,7 @@ GENERATED = ("json/*.json", "rules/*.yaml")
 
 def files() -> Mapping[str, bytes]:
     """Every file by its name below this folder."""
-    boards = (connection_dashboard(),)
+    boards = (connection_dashboard(), fleet_dashboard())
     rules = {"rules/alertmanager.yaml": inhibitions_file(), "rules/syncwatch.rules.yaml": rules_file()}
     return {f"json/{built.uid}.json": encoded(built) for built in boards} | rules
 

@@ -1,7 +1,10 @@
-"""Where the runbooks are: the one place that knows their address.
+"""Where the runbooks and dashboards are: the one place that knows their addresses.
 
-Rules are YAML by hand and repeat the address; a test holds them to `runbook()`.
+Nothing else belongs here.
 """
+
+FLEET_UID, CONNECTION_UID = "syncwatch-fleet", "syncwatch-connection"
+"""Of the dashboards. Part of users' links: they never change."""
 
 RUNBOOKS_URL = "https://github.com/syncwatch/syncwatch/blob/main/docs/runbooks"
 """No trailing slash. One page per alert, and `reasons.md` with one section per reason."""

@@ -143,8 +143,9 @@ def rows(
     *queries: Query,
     transformations: Sequence[tuple[str, Mapping[str, object]]] = (),
     column_links: Mapping[str, Link] | None = None,
+    column_units: Mapping[str, str] | None = None,
 ) -> table.Panel:
-    """Values at the range's end as a table. `column_links`: where a column's cells lead."""
+    """Values at the range's end as a table. `column_links`: where a column's cells lead. `column_units`: where it is not the panel's."""
     targets = [_once(query).format(prometheus_model.PromQueryFormat.TABLE) for query in queries]
     panel = _conventional(table.Panel(), about, targets)
     panel.show_header(True).cell_height(common_model.TableCellHeight.SM)
@@ -153,12 +154,16 @@ def rows(
     for column, link in (column_links or {}).items():
         cells = [{"title": link.title, "url": link.url, "targetBlank": True}]
         panel.override_by_name(column, [dashboard_model.DynamicConfigValue(id_val="links", value=cells)])
+    for column, unit in (column_units or {}).items():
+        panel.override_by_name(column, [dashboard_model.DynamicConfigValue(id_val="unit", value=unit)])
     return panel
 
 
 def head_link(link: Link) -> dashboard.DashboardLink:
-    """A link that opens in a tab of its own."""
+    """A link: to another dashboard with the same time and choices, to anything else in a tab of its own."""
     built = dashboard.DashboardLink(link.title).type(dashboard_model.DashboardLinkType.LINK)
+    if link.url.startswith("/d/"):
+        return built.url(link.url).icon("dashboard").tooltip(link.title).keep_time(True).include_vars(True)
     return built.url(link.url).icon("doc").tooltip(link.title).target_blank(True)
 
 

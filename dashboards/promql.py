@@ -78,6 +78,28 @@ def mean(histogram: str, *by: str) -> str:
     return f"{seconds} / {count}"
 
 
+def in_buckets(rank: float, buckets: str, *by: str) -> str:
+    """A quantile of any classic histogram; `buckets` selects its `_bucket`."""
+    return f"histogram_quantile({rank}, {per_second(buckets, *by, 'le')})"
+
+
+def by_upstream(vector: str) -> str:
+    """A vector of connections with the label `upstream` added: which server each leads to."""
+    return f"{vector} * on (job, instance, connection) group_left (upstream) {sidecar('syncwatch_connection_info')}"
+
+
+def health_by_upstream(function: str, span: str, *matchers: str) -> str:
+    """Growth of the health seconds of connections, with the label `upstream`."""
+    seconds = sidecar("syncwatch_health_seconds_total", 'component="connection"', *matchers)
+    names = f'label_replace({sidecar("syncwatch_connection_info")}, "name", "$1", "connection", "(.+)")'
+    return f"{function}({seconds}[{span}]) * on (job, instance, name) group_left (upstream) {names}"
+
+
+def as_connection(vector: str) -> str:
+    """A vector in which connections are called `name`, with the label `connection` instead."""
+    return f'label_replace({vector}, "connection", "$1", "name", "(.+)")'
+
+
 def shares(selector: str, label: str) -> str:
     """Of all that a counter grew, the share of each value of `label`: a ratio of sums, never a mean of ratios."""
     return f"{per_second(selector, label)} / ignoring ({label}) group_left () {per_second(selector)}"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dashboards.board import Line, Section, Tile
 from dashboards.links import runbook
-from dashboards.panels import About, AnyPanel, Link, Query, graph, rows
-from dashboards.promql import connection, least, shares, worst
+from dashboards.panels import GREEN, RED, About, AnyPanel, Link, Query, graph, rows
+from dashboards.promql import connection, least, per_second, shares, worst
 from dashboards.sections.now import UNVERIFIED_LIMITS
 from dashboards.shapes import median_and_p99, rare_by, side_by_side
 
@@ -18,7 +18,7 @@ def section() -> Section:
     return Section(
         "Connection",
         (
-            Line(8, (Tile(12, _time_in_states()), Tile(12, _ages()))),
+            Line(8, (Tile(8, _time_in_states()), Tile(8, _time_polling()), Tile(8, _ages()))),
             Line(8, (Tile(8, _reconnects()), Tile(8, _disconnects()), Tile(8, _failures()))),
             Line(8, (Tile(8, _state_changes()), Tile(8, _close_codes()), Tile(8, _consecutive_failures()))),
             Line(8, (Tile(8, _handshake_phases()), Tile(8, _handshake_duration()), Tile(8, _expiries()))),
@@ -39,6 +39,22 @@ def _time_in_states() -> AnyPanel:
         Query(shares(connection("syncwatch_connection_state_seconds_total"), "state"), "{{state}}"),
         stacked=True,
         top=1,
+    )
+
+
+def _time_polling() -> AnyPanel:
+    polling = connection("syncwatch_connection_state_seconds_total", 'state="polling"')
+    return graph(
+        About(
+            "Time in polling",
+            "Share of time in the polling fallback: nothing is lost, everything is late. Above the dashed line, SyncwatchPollingTooLong begins to count.",
+            "percentunit",
+            Link("Runbook", runbook("SyncwatchPollingTooLong")),
+        ),
+        Query(per_second(polling, "connection"), "{{connection}}"),
+        limit=((None, GREEN), (0.5, RED)),
+        top=1,
+        absent="no fallback to polling",
     )
 
 

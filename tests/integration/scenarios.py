@@ -104,11 +104,12 @@ async def lost(s: Stage) -> None:
 
 
 async def contradicted(s: Stage) -> None:
-    """A replay is acknowledged as complete, and a part of it was not sent."""
+    """A replay is acknowledged as complete, and a part of it was not sent; then the server begins to count anew."""
     with s.relays["contradicted"].faults.cutting_replay(4, claim="all", times=1):
         s.relays["contradicted"].drop(WATCHER)
         _post(s, "contradicted", 5)
         await _seen(s, "contradicted", lambda cast: cast["ledger"]["resyncs"]["complete"]["contradicted"] == 1)
+    s.relays["contradicted"].restart()
 
 
 async def canary(s: Stage) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from dashboards import build
 from dashboards.board import COLUMNS, Head, Line, Section, Tile, board, encoded
-from dashboards.links import REASONS_URL, RUNBOOKS_URL
+from dashboards.links import CONNECTION_UID, FLEET_UID, REASONS_URL, RUNBOOKS_URL
 from dashboards.panels import About, Query, graph
 from dashboards.sdk import dashboard_model, register_default_plugins
 from syncwatch.exposition.registry import DEFINITIONS
@@ -22,6 +22,8 @@ from tests.expressions import (
     Selection,
     boards,
     groupings,
+    made_labels,
+    marks,
     panels,
     plain,
     problems,
@@ -29,19 +31,15 @@ from tests.expressions import (
     targets,
 )
 
-BOARD_NAMES = ("syncwatch-connection.json",)
+BOARD_NAMES = ("syncwatch-connection.json", "syncwatch-fleet.json")
+CONNECTION = BOARD_NAMES[0]
 
 NOT_SHOWN = {
     "syncwatch_connection_state_entered_timestamp_seconds": "the timeline shows it",
     "syncwatch_connection_established_timestamp_seconds": "the timeline shows it",
     "syncwatch_last_frame_timestamp_seconds": "its age is shown",
     "syncwatch_last_event_timestamp_seconds": "its age is shown",
-    "syncwatch_config_last_reload_successful": "belongs to the overview of the sidecars",
-    "syncwatch_config_last_reload_success_timestamp_seconds": "belongs to the overview of the sidecars",
     "process_virtual_memory_bytes": "resident memory is what matters",
-    "process_start_time_seconds": "restarts belong to the overview of the sidecars",
-    "process_open_fds": "belongs to the overview of the sidecars",
-    "process_max_fds": "belongs to the overview of the sidecars",
 }
 """Metrics that the dashboard leaves out on purpose, and why."""
 
@@ -104,12 +102,14 @@ def test_head(name: str) -> None:
     assert one["editable"] is False
     assert one["title"].startswith("syncwatch / ")
     assert one["description"]
-    assert [RUNBOOKS_URL, REASONS_URL] == [link["url"] for link in one["links"]]
+    other = FLEET_UID if name == CONNECTION else CONNECTION_UID
+    assert [f"/d/{other}", RUNBOOKS_URL, REASONS_URL] == [link["url"] for link in one["links"]]
+    assert (True, True, False) == tuple(one["links"][0][key] for key in ("includeVars", "keepTime", "targetBlank"))
 
 
 @pytest.mark.parametrize("name", BOARD_NAMES)
 def test_variables(name: str) -> None:
-    """Data source, job, instance and connection, as the linter wants them."""
+    """Data source, job and instance, and on one dashboard connection, as the linter wants them."""
     source, *queries = boards()[name]["templating"]["list"]
     assert ("datasource", "datasource", "Data source", "prometheus") == (
         source["type"],
@@ -117,9 +117,8 @@ def test_variables(name: str) -> None:
         source["label"],
         source["query"],
     )
-    assert [("job", "Job"), ("instance", "Instance"), ("connection", "Connection")] == [
-        (one["name"], one["label"]) for one in queries
-    ]
+    wanted = [("job", "Job"), ("instance", "Instance"), ("connection", "Connection")]
+    assert wanted[: 3 if name == CONNECTION else 2] == [(one["name"], one["label"]) for one in queries]
     for one in queries:
         kept = {key: one[key] for key in ("type", "multi", "includeAll", "allValue", "refresh")}
         assert {"type": "query", "multi": True, "includeAll": True, "allValue": ".+", "refresh": 2} == kept
@@ -170,13 +169,15 @@ def _cells(panel: Json) -> list[tuple[int, int]]:
 
 
 def test_every_query_selects_what_the_variables_chose() -> None:
-    """Data source, job and instance everywhere; connection (or its name) wherever the metric has it."""
+    """Data source, job and instance everywhere; where connections are chosen, connection (or its name) wherever the metric has it."""
     for target in targets():
         assert {"type": "prometheus", "uid": "$datasource"} == target.query["datasource"]
         for selection in selections(target.expression):
             assert ("$job", "$instance") == (selection.matchers.get("job"), selection.matchers.get("instance"))
             labels = SERIES[selection.metric][0]
-            if "connection" in labels:
+            if target.board != CONNECTION:
+                assert "$connection" not in target.expression
+            elif "connection" in labels:
                 assert "$connection" == selection.matchers["connection"]
             elif "name" in labels and selection.matchers["component"] == "connection":
                 assert "$connection" == selection.matchers["name"]
@@ -187,6 +188,26 @@ def test_every_query_reads_what_is_exported() -> None:
     for target in targets():
         found = [problem for selection in selections(target.expression) for problem in problems(selection)]
         assert [] == found, target.panel["title"]
+
+
+def test_annotations_mark_resets_and_reconnects() -> None:
+    """From what is exported, of what was chosen; each says what happened and to which connection."""
+    found = list(marks())
+    assert ["Counter restarts", "Reconnects"] == [one["name"] for one in found]
+    for one in found:
+        (selection,) = selections(one["expr"])
+        assert [] == problems(selection)
+        assert ("$job", "$instance", "$connection") == tuple(selection.matchers[label] for label in ("job", "instance", "connection"))
+        assert "$datasource" == one["datasource"]["uid"]
+        assert "{{connection}}" in one["textFormat"]
+        assert one["enable"] is True
+
+
+def test_tables_lead_to_the_connection() -> None:
+    """The worst connections of the fleet, each to its own dashboard, with the same job and time."""
+    links = [value["value"][0]["url"] for panel in panels(boards()["syncwatch-fleet.json"]) for override in panel["fieldConfig"].get("overrides", ()) for value in override["properties"] if value["id"] == "links"]
+    assert [f"/d/{CONNECTION_UID}?"] == [url[: len(CONNECTION_UID) + 4] for url in links]
+    assert {"${job:queryparam}", "var-instance=${__data.fields.instance}", "var-connection=${__value.raw}", "${__url_time_range}"} <= set(links[0].partition("?")[2].split("&"))
 
 
 def test_ranges_follow_the_scrape_interval() -> None:
@@ -212,7 +233,7 @@ def test_legends_name_labels_that_the_query_keeps() -> None:
 def test_groupings_keep_labels_that_exist() -> None:
     """A label that no metric of the query has would merge what was meant to be apart."""
     for target in targets():
-        labels = {"job", "instance"}.union(*(SERIES[one.metric][0] for one in selections(target.expression)))
+        labels = made_labels(target.expression).union({"job", "instance"}, *(SERIES[one.metric][0] for one in selections(target.expression)))
         assert groupings(target.expression) <= labels, target.panel["title"]
 
 

@@ -1,0 +1,291 @@
+"""All sidecars at once: what is worst, whom it concerns, and how much of the objective is used up.
+
+What belongs here: questions about many connections. What happened on one is the *Connection* dashboard's, to which tables lead.
+"""
+
+from __future__ import annotations
+
+from dashboards.alerting import OBJECTIVE
+from dashboards.board import Line, Section, Tile
+from dashboards.links import CONNECTION_UID, REASONS_URL, runbook
+from dashboards.panels import BLUE, GREEN, RED, About, AnyPanel, Link, Query, graph, number, rows
+from dashboards.promql import (
+    as_connection,
+    by_upstream,
+    health_by_upstream,
+    in_range,
+    least,
+    per_minute,
+    shares,
+    sidecar,
+    total,
+    worst,
+)
+
+CONNECTIONS = sidecar("syncwatch_connection_info")
+DOWN = sidecar("syncwatch_connection_state", 'state=~"connecting|reconnecting|failed"')
+SECONDS = "syncwatch_health_seconds_total"
+HEALTHY = 'health="healthy"'
+MEETS = ((None, RED), (OBJECTIVE, GREEN))
+TO_CONNECTION = Link(
+    "This connection",
+    f"/d/{CONNECTION_UID}?${{datasource:queryparam}}&${{job:queryparam}}&var-instance=${{__data.fields.instance}}"
+    "&var-connection=${__value.raw}&${__url_time_range}",
+)
+BUDGET = Link("Runbook", runbook("SyncwatchErrorBudgetBurn"))
+LOST = Link("Runbook", runbook("SyncwatchEventsLost"))
+
+
+def now() -> Section:
+    """What somebody must see in the first minute."""
+    return Section("Now", (Line(4, _headline()), Line(9, (Tile(24, _worst()),)), Line(8, (Tile(14, _upstreams()), Tile(10, _missing())))))
+
+
+def over_time() -> Section:
+    """When it began, and whom it met."""
+    return Section(
+        "Upstreams and the objective",
+        (
+            Line(8, (Tile(12, _share_down()), Tile(12, _availability()))),
+            Line(8, (Tile(8, _kinds()), Tile(8, _states()), Tile(8, _reasons()))),
+        ),
+    )
+
+
+def events() -> Section:
+    """What was lost, and what ended connections, everywhere."""
+    return Section(
+        "Events and connections of all",
+        (
+            Line(8, (Tile(8, _lost()), Tile(8, _claims()), Tile(8, _resets()))),
+            Line(8, (Tile(8, _disconnects()), Tile(8, _failures()), Tile(8, _unverified()))),
+        ),
+    )
+
+
+def _headline() -> tuple[Tile, ...]:
+    healthy, all_ = (total(f"increase({sidecar(SECONDS, *only)}[$__range])") for only in ((HEALTHY,), ()))
+    availability = number(
+        About(
+            "Availability",
+            f"Healthy time by all time in the shown range, of all connections, watchers, mirrors and services. The objective is {OBJECTIVE:.0%}.",
+            "percentunit",
+            BUDGET,
+        ),
+        Query(f"{healthy} / {all_}"),
+        MEETS,
+        at_the_end=True,
+    )
+    down = number(
+        About("Connections down", "Connecting, reconnecting or failed.", "short", Link("Runbook", runbook("SyncwatchConnectionDown"))),
+        Query(total(DOWN)),
+        ((None, GREEN), (1, RED)),
+    )
+    silent = number(
+        About("Sidecars missing", "Targets that exported in the shown range and do not answer now.", "short", Link("Runbook", runbook("SyncwatchTargetDown"))),
+        Query(f"count({_silent()})"),
+        ((None, GREEN), (1, RED)),
+        absent="none",
+        at_the_end=True,
+    )
+    lost = number(
+        About("Events lost", "Given up for good in the shown range, to the nearest whole.", "short", LOST),
+        Query(in_range(sidecar("syncwatch_sequence_lost_total"))),
+        ((None, GREEN), (1, RED)),
+        absent="not numbered",
+        at_the_end=True,
+    )
+    connections = number(About("Connections", "Of all chosen sidecars.", "short"), Query(f"count({CONNECTIONS})"), ((None, BLUE),), absent="none")
+    sidecars = number(
+        About("Sidecars", "Those that answer.", "short", Link("Runbook", runbook("SyncwatchAbsent"))),
+        Query(f"count({sidecar('syncwatch_build_info')})"),
+        ((None, BLUE),),
+        absent="none",
+    )
+    return tuple(Tile(4, panel) for panel in (availability, down, silent, lost, connections, sidecars))
+
+
+def _silent() -> str:
+    return f"{sidecar('up')} == 0 and on (job, instance) present_over_time({sidecar('syncwatch_build_info')}[$__range])"
+
+
+def _worst() -> AnyPanel:
+    by = ("instance", "connection")
+    only = 'component="connection"'
+    healthy, all_ = (total(as_connection(f"increase({sidecar(SECONDS, only, *more)}[$__range])"), *by) for more in ((HEALTHY,), ()))
+    columns = {
+        "Value #A": "unhealthy",
+        "Value #B": "unverified for",
+        "Value #C": "reasons now",
+        "Value #D": "lost",
+    }
+    return rows(
+        About(
+            "Worst first",
+            "Each connection: for which share of the shown range it was not healthy, for how long its stream has not been verified, how many reasons hold now, how many events "
+            "were lost in the range. A connection leads to its dashboard.",
+            "none",
+            Link("Reasons", REASONS_URL),
+        ),
+        Query(f"1 - {healthy} / {all_}"),
+        Query(worst(sidecar("syncwatch_unverified_seconds"), *by)),
+        Query(total(as_connection(sidecar("syncwatch_degraded", only)), *by)),
+        Query(in_range(sidecar("syncwatch_sequence_lost_total"), *by)),
+        transformations=(
+            ("merge", {}),
+            ("organize", {"excludeByName": {"Time": True}, "renameByName": columns}),
+            ("sortBy", {"fields": {}, "sort": [{"field": "unhealthy", "desc": True}]}),
+        ),
+        column_links={"connection": TO_CONNECTION},
+        column_units={"unhealthy": "percentunit", "unverified for": "s"},
+    )
+
+
+def _upstreams() -> AnyPanel:
+    healthy, all_ = (total(health_by_upstream("increase", "$__range", *only), "upstream") for only in ((HEALTHY,), ()))
+    lost = f"increase({sidecar('syncwatch_sequence_lost_total')}[$__range])"
+    columns = {"Value #A": "connections", "Value #B": "down", "Value #C": "unhealthy", "Value #D": "lost"}
+    return rows(
+        About(
+            "Upstreams",
+            "Each server: how many connections lead to it, how many of them are down now, for which share of the shown range they were not healthy, how many events were lost.",
+            "none",
+            Link("Runbook", runbook("SyncwatchUpstreamDown")),
+        ),
+        Query(f"count by (upstream) ({CONNECTIONS})"),
+        Query(total(by_upstream(DOWN), "upstream")),
+        Query(f"1 - {healthy} / {all_}"),
+        Query(f"round({total(by_upstream(lost), 'upstream')})"),
+        transformations=(
+            ("merge", {}),
+            ("organize", {"excludeByName": {"Time": True}, "renameByName": columns}),
+            ("sortBy", {"fields": {}, "sort": [{"field": "down", "desc": True}]}),
+        ),
+        column_units={"unhealthy": "percentunit"},
+    )
+
+
+def _missing() -> AnyPanel:
+    gone = f"present_over_time({sidecar('syncwatch_build_info')}[$__range]) unless on (job, instance) {sidecar('up')}"
+    return rows(
+        About(
+            "Sidecars that are missing",
+            "silent: still a target, without an answer. gone: exported in the shown range and is no target any more, as after a rollout.",
+            "none",
+            Link("Runbook", runbook("SyncwatchTargetDown")),
+        ),
+        Query(f"count by (job, instance) ({_silent()})"),
+        Query(f"count by (job, instance) ({gone})"),
+        transformations=(
+            ("merge", {}),
+            ("organize", {"excludeByName": {"Time": True}, "renameByName": {"Value #A": "silent", "Value #B": "gone"}}),
+        ),
+    )
+
+
+def _share_down() -> AnyPanel:
+    return graph(
+        About(
+            "Connections down, by upstream",
+            "Share of the connections to each server that are connecting, reconnecting or failed. Above the dashed line, SyncwatchUpstreamDown begins to count.",
+            "percentunit",
+            Link("Runbook", runbook("SyncwatchUpstreamDown")),
+        ),
+        Query(f"{total(by_upstream(DOWN), 'upstream')} / count by (upstream) ({CONNECTIONS})", "{{upstream}}"),
+        limit=((None, GREEN), (0.5, RED)),
+        top=1,
+    )
+
+
+def _availability() -> AnyPanel:
+    healthy, all_ = (total(health_by_upstream("rate", "$__rate_interval", *only), "upstream") for only in ((HEALTHY,), ()))
+    return graph(
+        About("Availability, by upstream", f"Healthy time by all time of the connections to each server. The dashed line is the objective, {OBJECTIVE:.0%}.", "percentunit", BUDGET),
+        Query(f"{healthy} / {all_}", "{{upstream}}"),
+        limit=MEETS,
+        top=1,
+    )
+
+
+def _kinds() -> AnyPanel:
+    healthy, all_ = (total(f"rate({sidecar(SECONDS, *only)}[$__rate_interval])", "component") for only in ((HEALTHY,), ()))
+    return graph(
+        About("Availability, by component", "Connections, watchers, mirrors, services and the sidecars themselves.", "percentunit", BUDGET),
+        Query(f"{healthy} / {all_}", "{{component}}"),
+        limit=MEETS,
+        top=1,
+    )
+
+
+def _states() -> AnyPanel:
+    return graph(
+        About("Time in each state, all connections", "Counted by the sidecars: flaps between two scrapes are in it.", "percentunit"),
+        Query(shares(sidecar("syncwatch_connection_state_seconds_total"), "state"), "{{state}}"),
+        stacked=True,
+        top=1,
+    )
+
+
+def _reasons() -> AnyPanel:
+    return graph(
+        About("Reasons that hold", "How many connections, watchers, mirrors and services have each.", "short", Link("Reasons", REASONS_URL)),
+        Query(f"{total(sidecar('syncwatch_degraded'), 'reason')} > 0", "{{reason}}"),
+        stacked=True,
+        absent="none in range",
+    )
+
+
+def _lost() -> AnyPanel:
+    lost = f"rate({sidecar('syncwatch_sequence_lost_total')}[$__rate_interval])"
+    return graph(
+        About("Events lost, by upstream", "Given up for good.", "cpm", LOST),
+        Query(f"60 * {total(by_upstream(lost), 'upstream')}", "{{upstream}}"),
+        bars=True,
+    )
+
+
+def _claims() -> AnyPanel:
+    return graph(
+        About("Claims contradicted", "Resyncs of which the ledger found something else than the server said.", "cpm", Link("Runbook", runbook("SyncwatchClaimContradicted"))),
+        Query(per_minute(sidecar("syncwatch_resyncs_total", 'verdict="contradicted"'), "instance", "connection"), "{{instance}} {{connection}}"),
+        bars=True,
+    )
+
+
+def _resets() -> AnyPanel:
+    return graph(
+        About("Counter restarts", "Servers that began to count anew: what fell between may be unknowable.", "cpm", Link("Reason", f"{REASONS_URL}#epoch_reset")),
+        Query(per_minute(sidecar("syncwatch_sequence_resets_total"), "instance", "connection"), "{{instance}} {{connection}}"),
+        bars=True,
+    )
+
+
+def _disconnects() -> AnyPanel:
+    return graph(
+        About("Disconnects of all", "Ended connections by reason.", "cpm", Link("Runbook", runbook("SyncwatchFlapping"))),
+        Query(per_minute(sidecar("syncwatch_connection_disconnects_total"), "reason"), "{{reason}}"),
+        bars=True,
+    )
+
+
+def _failures() -> AnyPanel:
+    return graph(
+        About("Failed attempts of all", "Handshakes that did not succeed, by reason.", "cpm", Link("Runbook", runbook("SyncwatchCredentialsRefused"))),
+        Query(per_minute(sidecar("syncwatch_connection_attempt_failures_total"), "reason"), "{{reason}}"),
+        bars=True,
+    )
+
+
+def _unverified() -> AnyPanel:
+    expiry = "syncwatch_token_expiry_timestamp_seconds"
+    return graph(
+        About(
+            "Longest unverified, first to expire",
+            "Of all connections to each server: the longest time without a verification. And of all sidecars: how long the first token to expire has left.",
+            "s",
+            Link("Runbook", runbook("SyncwatchCredentialsExpired")),
+        ),
+        Query(worst(by_upstream(sidecar("syncwatch_unverified_seconds")), "upstream"), "{{upstream}} unverified"),
+        Query(f"{least(sidecar(expiry), 'instance')} - time()", "{{instance}} token"),
+        signed=True,
+    )
