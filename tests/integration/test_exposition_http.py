@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,9 +16,11 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 from structlog.testing import capture_logs
 
+from syncwatch.core import monitor
 from syncwatch.core.effects import Notice, Notify
-from syncwatch.core.health import Check, Reason
+from syncwatch.core.health import Check, Health, Reason
 from syncwatch.core.snapshot import ReportSnapshot, Snapshot
+from syncwatch.core.states import State
 from syncwatch.exposition import events, gate, status
 from syncwatch.exposition.events import Broadcast
 from syncwatch.exposition.http import Controls, Flushed, local_app, public_app
@@ -573,6 +576,18 @@ async def test_the_page_reads_only_keys_that_exist() -> None:
     chains = set(re.findall(r"(?<![\w.\"-])(status|c|k|own|r|v)\.([a-z_]+(?:\.[a-z_]+)*)", page))
     assert len(chains) > 30
     assert set() == {f"{root}.{path}" for root, path in chains if not any(reaches(one, path) for one in roots[root])}
+
+
+async def test_the_page_knows_the_words_of_the_core() -> None:
+    """What is as grave as down, and the states that have a colour, are those that the core has."""
+    async with local() as client:
+        page = await (await client.get("/")).text()
+    (down,) = re.findall(r"const DOWN = (\[.*?\]);", page)
+    assert set(monitor.DOWN) == set(json.loads(down))
+    (colours,) = re.findall(r"const COLOURS = \{ (.*?) \};", page)
+    coloured = dict(re.findall(r'(\w+): "(\w+)"', colours))
+    assert set(State) - {State.IDLE, State.CLOSED} <= coloured.keys()
+    assert set(Health) >= set(coloured.values())
 
 
 def reaches(found: object, path: str) -> bool:

@@ -185,7 +185,7 @@ async def test_everything_that_status_has_is_on_the_page(tab: Page) -> None:
         wanted = {label for key, part in cast.items() if key not in ELSEWHERE for label in labels(key, part)}
         assert len(wanted) > 60
         assert set() == {label for label in wanted if label not in shown.splitlines()}
-        assert ["down", "healthy", "down", "degraded", "healthy"] == await tab.run("[...document.querySelectorAll('#connection-cast .strip span')].map(x => x.className)")
+        assert ["degraded", "healthy", "down", "degraded", "healthy"] == await tab.run("[...document.querySelectorAll('#connection-cast .strip span')].map(x => x.className)")
         widths = await tab.run("[...document.querySelectorAll('#connection-cast .strip span')].map(x => x.getBoundingClientRect().width)")
         assert 1 == widths.index(max(widths)), "the longest stay is the widest"
         for words in ("607 missed: 500 recovered, 3 lost, 100 unaccounted, 4 still missing.", "resyncing → open: settled", "refused 3, timeout 1"):
