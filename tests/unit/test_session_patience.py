@@ -171,7 +171,7 @@ class TestPatience:
             at.pass_time(9.0)
             store = stores.pop(0)
             at.take(at.session.stored(at.now, store.deposit_id))
-        assert (sent, {}, State.OPEN) == (at.session.heartbeat.sent, at.held(), at.session.state)
+        assert (sent, [Reason.GAP_OPEN], State.OPEN) == (at.session.heartbeat.sent, [*at.held()], at.session.state), "what waits for so long is said"
         for store in stores:
             at.take(at.session.stored(at.now, store.deposit_id))
         assert [Hold(at.attempt, False)] == [effect for effect in at.since() if isinstance(effect, Hold)]
