@@ -45,7 +45,9 @@ from syncwatch.runtime.tokens import TokenFiles
 from syncwatch.version import REVISION, __version__
 
 if TYPE_CHECKING:
-    from syncwatch.core.service import Service
+    from syncwatch.config.connections import Connection as ConnectionBlock
+    from syncwatch.core.monitor import Watched as Patient
+    from syncwatch.hosts import Told
     from syncwatch.runtime.filestore import FileStore
     from syncwatch.runtime.gatefile import GateFile
 
@@ -251,7 +253,7 @@ class Machinery:
         self.entropy = entropy or random.SystemRandom()
         self.client = HttpClient()
         self.supervisor = Supervisor(clock)
-        self.watched: list[Watched] = []
+        self.connections: list[Watched | Told] = []
         self.asked: list[Asked] = []
         self.hooks: list[Hooked] = []
         self.callbacks = Callbacks()
@@ -285,7 +287,7 @@ class Machinery:
             self._gate_file.clear()
             self.listeners.append(self._show_gate)
         try:
-            self.watched = [self._watched(item, points.get(item.name)) for item in self.config.connections if isinstance(item, settings.Runnable)]
+            self.connections = [self._watched(item, points.get(item.name)) for item in self.config.connections]
         except NotUsable:
             await self._dismantle()
             raise
@@ -313,20 +315,29 @@ class Machinery:
             self.reload.begin()
         self.supervisor.start()
 
-    def _watched(self, connection: settings.Runnable, resume: ResumePoint | None) -> Watched:
+    def _watched(self, connection: ConnectionBlock, resume: ResumePoint | None) -> Watched | Told:
         """Raises: NotUsable, with the key's place in the configuration."""
+        if not isinstance(connection, settings.Runnable):
+            from syncwatch.hosts import Told
+
+            return Told(self.clock, self.notify, connection, resume)
         try:
             return Watched(self, connection, resume)
         except NotUsable as error:
             raise NotUsable(f"connections[{self.config.connections.index(connection)}].{error.key}", error.text) from None
 
-    def _parts(self) -> list[Watched | Asked]:
-        """What is looked after, connections first."""
-        return [*self.watched, *self.asked]
+    @property
+    def watched(self) -> list[Watched]:
+        """The connections of our own."""
+        return [item for item in self.connections if isinstance(item, Watched)]
 
-    def _patients(self) -> list[Session | Service]:
+    def _parts(self) -> list[Watched | Told | Asked]:
+        """What is looked after, connections first."""
+        return [*self.connections, *self.asked]
+
+    def _patients(self) -> list[Patient]:
         """Whose health is watched."""
-        return [*(item.session for item in self.watched), *(item.service for item in self.asked)]
+        return [*(item.session for item in self.connections), *(item.service for item in self.asked)]
 
     async def _serve(self) -> None:
         """Open what others can ask; here nothing. It comes before the first connection. Raises: AddressInUse."""
@@ -334,7 +345,7 @@ class Machinery:
     async def stop(self) -> None:
         """Close sockets with 1000, save the state, give everything back."""
         ending = () if self.reload is None else (self.reload.close(),)
-        for item in self.watched:
+        for item in self.connections:
             item.driver.call(item.session.stop)
         self._close_drivers(listening=True)
         gone = [asyncio.create_task(item.gone()) for item in self._parts()]
@@ -354,22 +365,22 @@ class Machinery:
         self.config = config
         if "log" in plan.others:
             logs.adjust(config.log.level, config.log.format)
-        now, before = self.clock.monotonic(), {item.session.name: item for item in self.watched}
-        connections = {item.name: item for item in config.connections if isinstance(item, settings.Runnable)}
+        now, before = self.clock.monotonic(), {item.session.name: item for item in self.connections}
+        connections = {item.name: item for item in config.connections}
         points = {name: before[name].session.resume_point(now) for name in plan.replaced}
         totals = {name: totals_only(point) for name, point in points.items() if point is not None}
         fresh = {name: self._watched(connections[name], totals.get(name)) for name in (*plan.added, *plan.replaced)}
-        ending: list[Watched | Asked] = [before[name] for name in (*plan.removed, *plan.replaced)]
+        ending: list[Watched | Told | Asked] = [before[name] for name in (*plan.removed, *plan.replaced)]
         asked, new_asked, ending_asked = self._asked_by(config, plan.services)
         ending += ending_asked
         for leaver in ending:
             leaver.end(self.supervisor)
         for name in plan.configured:
-            before[name].configure(connections[name], config.health.incident_hold_s)
-        beginning: list[Watched | Asked] = [*fresh.values(), *new_asked]
+            self._configure(before[name], connections[name])
+        beginning: list[Watched | Told | Asked] = [*fresh.values(), *new_asked]
         for beginner in beginning:
             beginner.driver.wall()
-        self.watched = [fresh.get(name) or before[name] for name in connections]
+        self.connections = [fresh.get(name) or before[name] for name in connections]
         self.asked = asked
         self._health.call(self._monitor.configure, settings.health_settings(config), self._patients())
         for beginner in beginning:
@@ -379,6 +390,15 @@ class Machinery:
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
         await asyncio.gather(*leaving)
+
+    def _configure(self, item: Watched | Told, connection: ConnectionBlock) -> None:
+        """Go on as `connection` says, which is of the same kind."""
+        if isinstance(connection, settings.Runnable):
+            assert isinstance(item, Watched)
+            item.configure(connection, self.config.health.incident_hold_s)
+        else:
+            assert not isinstance(item, Watched)
+            item.configure(connection)
 
     def _asked_by(self, config: Config, fates: Fates) -> tuple[list[Asked], list[Asked], list[Asked]]:
         """The services of `config` in its order, which of them are new, and which of the present ones have to go. Those that stay have their new settings."""
@@ -422,7 +442,7 @@ class Machinery:
         return self.config.instance or kept or f"{socket.gethostname()}-{self.entropy.getrandbits(16):04x}"
 
     def _points(self, now: float) -> dict[str, ResumePoint]:
-        points = {item.session.name: item.session.resume_point(now) for item in self.watched}
+        points = {item.session.name: item.session.resume_point(now) for item in self.connections}
         return {name: point for name, point in points.items() if point is not None}
 
     async def _save_last(self, keeping: list[asyncio.Task[None]]) -> None:
@@ -504,7 +524,7 @@ class Machinery:
         statefile = self._statefile
         return Snapshot(
             at=at,
-            connections=tuple(item.session.snapshot() for item in self.watched),
+            connections=tuple(item.session.snapshot() for item in self.connections),
             health=self._monitor.snapshot(now),
             hooks=tuple(hooked.hook.snapshot() for hooked in self.hooks),
             services=tuple(item.service.snapshot() for item in self.asked),

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
-from syncwatch.config import Config, Hook, RelaycastConnection, RelayfileConnection, Service, TpsHostConnection
+from syncwatch.config import (
+    Config,
+    Hook,
+    RelaycastConnection,
+    RelayfileConnection,
+    Service,
+    TpsHostConnection,
+    TpsPassiveConnection,
+)
 from syncwatch.config.connections import Audit, Polling, Resync, Verify
 from syncwatch.config.values import compiled
 from syncwatch.core.backoff import Backoff
@@ -20,6 +28,7 @@ from syncwatch.runtime.tls import TlsSettings
 
 if TYPE_CHECKING:
     from syncwatch.core.hook import HookSettings
+    from syncwatch.core.reported import ReportedSettings
     from syncwatch.core.service import ServiceSettings
     from syncwatch.protocols.relaycast import Relaycast
     from syncwatch.protocols.relayfile import Relayfile
@@ -149,6 +158,13 @@ def endpoint(connection: Runnable) -> Endpoint:
     tls = connection.tls
     settings = TlsSettings(tls.ca_file, tls.cert_file, tls.key_file, tls.server_name, tls.insecure_skip_verify)
     return Endpoint(settings, connection.proxy, connection.max_frame_bytes)
+
+
+def reported_settings(connection: TpsPassiveConnection) -> ReportedSettings:
+    """The machine's settings of a connection that another process has."""
+    from syncwatch.core.reported import ReportedSettings
+
+    return ReportedSettings(connection.heartbeat.interval_s, connection.heartbeat.timeout_s, connection.stale_after_s)
 
 
 def hook_settings(hook: Hook) -> HookSettings:

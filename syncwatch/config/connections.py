@@ -209,6 +209,13 @@ class RelayfileConnection(_Dialled, frozen=True, kw_only=True):
 Branch = Annotated[str, Rule("a branch's name", values.branch)]
 
 
+class HostHeartbeat(Block, frozen=True, kw_only=True):
+    """The heartbeats of the host that is read about: how often it sends them, and how long an answer may take."""
+
+    interval_s: Often = field(default=30.0, name="interval")
+    timeout_s: Seconds = field(default=10.0, name="timeout")
+
+
 class TpsPassiveConnection(_Connection, frozen=True, kw_only=True):
     """A host's connection to a branch, as its own state files tell of it. Reads only."""
 
@@ -216,7 +223,14 @@ class TpsPassiveConnection(_Connection, frozen=True, kw_only=True):
     mode: Literal["passive"] = "passive"
     state_path: AnyPath
     branch: Branch
+    heartbeat: HostHeartbeat = HostHeartbeat()
     stale_after_s: Seconds | None = field(default=None, name="stale_after")
+
+    @classmethod
+    def faults(cls, got: Mapping[str, Any]) -> Faults:
+        """The name of the other side's own file is no branch's."""
+        if got.get("branch") == BRANCH_SIDE:
+            yield "branch", f"{BRANCH_SIDE}.json is the file of a branch about its host; a host keeps none for a branch of that name"
 
 
 class TpsHostConnection(_Dialled, frozen=True, kw_only=True):
@@ -245,6 +259,8 @@ class TpsHostConnection(_Dialled, frozen=True, kw_only=True):
                 "mode host takes the branch over from any other host; write true if it belongs to syncwatch alone",
             )
 
+
+BRANCH_SIDE = "host"
 
 TpsConnection = TpsPassiveConnection | TpsHostConnection
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from syncwatch.config.connections import RelaycastConnection, TpsPassiveConnection
+from syncwatch.config.connections import RelaycastConnection
 from syncwatch.config.mistakes import Mistake, in_order
 from syncwatch.config.schema import Config
 from syncwatch.version import __version__
@@ -22,12 +22,6 @@ YET = f"in syncwatch {__version__} yet"
 def unsupported(config: Config) -> list[Mistake]:
     """Everything that this version cannot do yet, at the key that asks for it."""
     return in_order(config.source.mistake(path, text) for entry in LATER for path, text in entry(config))
-
-
-def _protocols(config: Config) -> Refusals:
-    for position, connection in enumerate(config.connections):
-        if isinstance(connection, TpsPassiveConnection):
-            yield f"connections[{position}].protocol", f"protocol tps in mode passive does not run {YET}; mode host does"
 
 
 def _dialects(config: Config) -> Refusals:
@@ -62,5 +56,5 @@ def _settings(config: Config) -> Refusals:
             yield key, f"{key} has no effect {YET}; leave it out"
 
 
-LATER: tuple[Callable[[Config], Refusals], ...] = (_protocols, _dialects, _lists, _healthz, _settings)
+LATER: tuple[Callable[[Config], Refusals], ...] = (_dialects, _lists, _healthz, _settings)
 """One entry for each piece of work that is not done."""

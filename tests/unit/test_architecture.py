@@ -24,8 +24,9 @@ LAW: dict[str, set[str]] = {
     "config": {"core"},
     "logs": set(),
     "settings": {"core", "config", "protocols", "runtime"},
+    "hosts": {"core", "config", "protocols", "runtime", "settings"},
     "reload": {"config", "runtime"},
-    "app": {"core", "config", "protocols", "runtime", "exposition", "settings", "logs", "reload"},
+    "app": {"core", "config", "protocols", "runtime", "exposition", "settings", "logs", "reload", "hosts"},
     "demo": {"core", "config", "relay", "app"},
     "running": {"app", "config", "logs"},
     "joining": {"core", "protocols", "runtime"},
@@ -221,6 +222,10 @@ PUBLIC: dict[str, set[str]] = {
     "core.resync": {"PATIENCE", "UNANSWERED_LIMIT", "Round", "Resync"},
     "core.session": {
         "ANOMALY_NOTICE_S", "CONNECTION_REASONS", "STREAM_REASONS", "CLOSED_UNREADY", "POLITE", "LEFT_WIRES", "Session",
+    },
+    "core.reported": {
+        "KEEP_S", "FAILED_AFTER_S", "LATE_S", "REUSE_SLACK_S", "AHEAD_S", "CONNECTIONS_KNOWN", "ANOMALY_NOTICE_S", "OTHERS", "Process", "Picture",
+        "Sighting", "Look", "ReportedSettings", "Shown", "Key", "Reported",
     },
     "core.rivals": {"CUTS", "Rivals"},
     "core.keeping": {
