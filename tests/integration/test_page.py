@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
@@ -24,11 +25,11 @@ from syncwatch.core.snapshot import ReportSnapshot, Snapshot, Transition
 from syncwatch.core.states import State
 from syncwatch.core.wire import Numbering
 from syncwatch.exposition import status
-from syncwatch.exposition.events import Broadcast
+from syncwatch.exposition.events import Broadcast, TooManyListenersError
 from syncwatch.exposition.http import Controls, local_app
 from syncwatch.relay.kinds import Outage
-from tests.integration.chromium import Page, browser, page
-from tests.integration.sidecar import WATCHER, rig
+from tests.integration.chromium import PATIENCE_S, Page, browser, page
+from tests.integration.sidecar import WATCHER, holds, rig
 from tests.unit.snapshots import (
     NOW_S,
     WALL_S,
@@ -449,3 +450,34 @@ async def test_a_screen_reader_finds_its_way(tab: Page) -> None:
         await tab.until(f"document.querySelector('#connection-cast dl').innerText !== {json.dumps(before)}")
         assert [] == await tab.run("heard"), "ages tick in silence"
         assert "en" == await tab.run("document.documentElement.lang")
+
+
+async def test_a_page_in_the_background_asks_for_nothing(devtools: str, tab: Page) -> None:
+    """It gives its place on /events back and leaves /status alone; in front again it is up to date at once."""
+    broadcast = Broadcast(listeners=1)
+    async with serving(TROUBLE, broadcast) as url:
+        await tab.call("Emulation.setFocusEmulationEnabled", enabled=False)
+        await tab.call("Page.bringToFront")
+        await tab.open(url)
+        await tab.until("document.querySelector('#stream').innerText === 'live'")
+        assert not has_room(broadcast)
+        async with page(devtools) as other:
+            await other.call("Page.bringToFront")
+            await tab.until("document.hidden")
+            await tab.until("document.querySelector('#stream').innerText !== 'live'")
+            await holds(lambda: has_room(broadcast), PATIENCE_S)
+            before = len(tab.requested)
+            await asyncio.sleep(2.5)  # longer than it would wait between two questions
+            assert before == len(tab.requested)
+        await tab.call("Page.bringToFront")
+        await tab.until("document.querySelector('#stream').innerText === 'live'")
+    assert before < len(tab.requested)
+
+
+def has_room(broadcast: Broadcast) -> bool:
+    """Whether a place is free; it stays so."""
+    try:
+        broadcast.subscribe().close()
+    except TooManyListenersError:
+        return False
+    return True
