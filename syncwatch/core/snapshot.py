@@ -190,6 +190,11 @@ class ConnectionSnapshot(msgspec.Struct, frozen=True):
     settled_once: bool  # the first sync is done
     report: ReportSnapshot | None = None  # None for a connection of our own
 
+    @property
+    def numbered(self) -> bool:
+        """Whether its server numbers events: without numbers nobody can know what is missing."""
+        return self.numbering is not Numbering.NONE
+
 
 class ServiceSnapshot(msgspec.Struct, frozen=True):
     """One service. probes = healthy ones + failures. `healthy` (since `since`): None before the first probe ended.

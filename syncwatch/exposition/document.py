@@ -112,25 +112,27 @@ class Verification(msgspec.Struct, frozen=True):
 
 
 class Ledger(msgspec.Struct, frozen=True):
-    """missed = recovered + lost + unaccounted + missing. `events`: first copies, the undecided ones included."""
+    """missed = recovered + lost + unaccounted + missing. `events`: first copies, the undecided ones included. Where the server numbers nothing, what would need
+    numbers is null.
+    """
 
-    epoch: int
+    epoch: int | None
     cursor: int | None
     events: int
     events_by_origin: dict[str, int]
-    undecided: int
+    undecided: int | None
     duplicates: int
-    out_of_order: int
-    missed: int
-    recovered: int
-    lost: int
-    unaccounted: int
-    missing: int
-    late: int
+    out_of_order: int | None
+    missed: int | None
+    recovered: int | None
+    lost: int | None
+    unaccounted: int | None
+    missing: int | None
+    late: int | None
     last_loss: Instant | None
     gaps: dict[str, int]
-    resets: int
-    replayed: int
+    resets: int | None
+    replayed: int | None
     resyncs: dict[str, dict[str, int]]
     mean_resync_s: float | None
     forgotten: dict[str, int]

@@ -50,7 +50,7 @@ def _when(moment: Moment) -> float:
 
 
 def _losses(connection: ConnectionSnapshot, at: Moment) -> document.Losses:
-    ledger, lifetime = connection.continuity, connection.lifetime
+    ledger, lifetime = connection.continuity if connection.numbered else None, connection.lifetime
     return document.Losses(
         connection=connection.name,
         epoch=None if ledger is None else ledger.epoch,
@@ -58,7 +58,7 @@ def _losses(connection: ConnectionSnapshot, at: Moment) -> document.Losses:
         lost=None if ledger is None else ledger.lost,
         unaccounted=None if ledger is None else ledger.unaccounted,
         missing=None if ledger is None else ledger.missing,
-        last_loss=None if ledger is None else document.instant(ledger.last_loss, at),
+        last_loss=None if connection.continuity is None else document.instant(connection.continuity.last_loss, at),
         lifetime_lost=None if ledger is None else lifetime.lost,
         lifetime_unaccounted=None if ledger is None else lifetime.unaccounted,
         lifetime_since=document.since_wall(lifetime.since_wall_s, at),

@@ -76,7 +76,7 @@ def build(snapshot: Snapshot, name: str | None = None) -> HealthStatus:
     held = [item for item in all_held if name is None or (item.component, item.name) in owners]
     known = {health for owner, health in all_health.items() if name is None or owner in owners}
     health = next((word for word in _WORST if word in known), Health.DOWN)
-    at, ledger, entered_s = snapshot.at, one.continuity, one.timeline.entered_wall_s.get(one.timeline.state)
+    at, ledger, entered_s = snapshot.at, one.continuity if one.numbered else None, one.timeline.entered_wall_s.get(one.timeline.state)
     return HealthStatus(
         at=_time(at.wall_s),
         health=health,
@@ -102,7 +102,7 @@ def build(snapshot: Snapshot, name: str | None = None) -> HealthStatus:
         lost=None if ledger is None else ledger.lost,
         unaccounted=None if ledger is None else ledger.unaccounted,
         missing=None if ledger is None else ledger.missing,
-        last_loss_at=None if ledger is None or ledger.last_loss is None else _time(ledger.last_loss.wall_s),
+        last_loss_at=None if one.continuity is None or one.continuity.last_loss is None else _time(one.continuity.last_loss.wall_s),
     )
 
 

@@ -206,23 +206,23 @@ def _ledger(c: ConnectionSnapshot, ledger: ContinuitySnapshot, at: Moment) -> do
         if count:  # a combination that should not exist is shown all the same once it was counted
             resyncs.setdefault(str(claim), {})[str(verdict)] = count
     return doc.Ledger(
-        epoch=ledger.epoch,
+        epoch=ledger.epoch if c.numbered else None,
         cursor=ledger.cursor,
         events=sum(by_origin.values()) + ledger.undecided,
         events_by_origin=by_origin,
-        undecided=ledger.undecided,
+        undecided=_numbered(c, ledger.undecided),
         duplicates=ledger.duplicates,
-        out_of_order=ledger.out_of_order,
-        missed=ledger.missed,
-        recovered=ledger.recovered,
-        lost=ledger.lost,
-        unaccounted=ledger.unaccounted,
-        missing=ledger.missing,
-        late=ledger.late,
+        out_of_order=_numbered(c, ledger.out_of_order),
+        missed=_numbered(c, ledger.missed),
+        recovered=_numbered(c, ledger.recovered),
+        lost=_numbered(c, ledger.lost),
+        unaccounted=_numbered(c, ledger.unaccounted),
+        missing=_numbered(c, ledger.missing),
+        late=_numbered(c, ledger.late),
         last_loss=doc.instant(ledger.last_loss, at),
         gaps=_counts(c, "syncwatch_sequence_gaps_total", ledger.gaps),
-        resets=ledger.resets,
-        replayed=ledger.replayed,
+        resets=_numbered(c, ledger.resets),
+        replayed=_numbered(c, ledger.replayed),
         resyncs=resyncs,
         mean_resync_s=_mean_s(ledger.resync_duration),
         forgotten=_counts(c, "syncwatch_ledger_forgotten_total", ledger.forgotten),
@@ -251,6 +251,8 @@ def _lifetime(c: ConnectionSnapshot, at: Moment) -> doc.Lifetime:
     since = doc.since_wall(totals.pop("since_wall_s"), at)
     if c.continuity is None:
         totals = {key: value if key == "reconnects" else None for key, value in totals.items()}
+    elif not c.numbered:
+        totals = {key: value if value or key in ("reconnects", "events") else None for key, value in totals.items()}
     return doc.Lifetime(since=since, **totals)
 
 
@@ -294,6 +296,11 @@ def _certain(moment: Moment, at: Moment) -> doc.Instant:
     seen = doc.instant(moment, at)
     assert seen is not None
     return seen
+
+
+def _numbered(c: ConnectionSnapshot, counted: int) -> int | None:
+    """None where the server numbers nothing, so that nobody can know; a count that should not exist is shown all the same."""
+    return counted if counted or c.numbered else None
 
 
 def _known(c: ConnectionSnapshot, metric: str, counted: int) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ import msgspec
 import pytest
 
 from syncwatch.core.health import ADVICE, Component, Health, Reason
+from syncwatch.core.session import Session, SessionSettings
 from syncwatch.core.snapshot import Moment, ReportSnapshot, Snapshot, TaskSnapshot
 from syncwatch.core.states import AuditResult, AuditVerdict, Claim, Disconnect, Origin, State, Verdict
 from syncwatch.core.wire import FrameKind, Numbering
-from syncwatch.exposition import document, status
+from syncwatch.exposition import document, gate, healthstatus, status
+from syncwatch.protocols.tps.codec import Tps
+from syncwatch.protocols.tps.keys import Identity
 from tests.unit.snapshots import (
     NOW_S,
     WALL_S,
@@ -335,3 +339,22 @@ def test_what_a_host_of_its_own_tells() -> None:
     assert {"path": "/b1.json", "pid": 4711, "process": "alive", "reconnects": 3, "remarks": ["odd"]} == {
         key: value for key, value in branch["report"].items() if key not in ("read", "written")
     }
+
+
+def test_what_would_need_numbers_is_not_known_where_there_are_none() -> None:
+    """A TPS host: its mail and further copies are counted, nothing that only numbers could tell; not in /status, not in the gate, not in the library."""
+    host = Session("b", Tps("https://branch.example/tps/wire", Identity(bytes(32)), b"k" * 32, "b1"), SessionSettings(), random.Random(1))
+    host.wall(NOW_S, WALL_S - NOW_S)
+    host.start(NOW_S)
+    taken = snapshot(connections=(host.snapshot(),))
+    (told,) = status.build(taken).connections
+    ledger = told.ledger
+    assert ledger is not None
+    known = {name for name, value in msgspec.structs.asdict(ledger).items() if value not in (None, {})}
+    assert {"events", "events_by_origin", "duplicates", "forgotten"} == known
+    lifetime = msgspec.structs.asdict(told.lifetime)
+    assert {"since", "events", "reconnects"} == {name for name, value in lifetime.items() if value is not None}
+    (losses,) = gate.answer(taken, gate.Purpose.READ).losses
+    assert {"connection", "lifetime_since"} == {name for name, value in msgspec.structs.asdict(losses).items() if value is not None}
+    answered = healthstatus.build(taken)
+    assert [None] * 7 == [answered.epoch, answered.cursor, answered.missed, answered.recovered, answered.lost, answered.unaccounted, answered.missing]

@@ -117,8 +117,8 @@ def _ledger(page: Page, c: doc.Connection) -> Iterator[Fact]:
         yield "events", f"{number(ledger.events)}; its server numbers nothing, so nobody can know what is missing", False
         yield "lifetime", f"{counted(lifetime.events or 0, 'event')} since {minute(lifetime.since.time)}", False
     elif ledger is not None:
-        undecided = f", {number(ledger.undecided)} undecided" if ledger.undecided else ""
-        yield "events", f"{number(ledger.events)}{undecided}; {number(ledger.missing)} missing, {number(ledger.lost)} lost, {number(ledger.unaccounted)} unaccounted", False
+        undecided = f", {number(ledger.undecided or 0)} undecided" if ledger.undecided else ""
+        yield "events", f"{number(ledger.events)}{undecided}; {number(ledger.missing or 0)} missing, {number(ledger.lost or 0)} lost, {number(ledger.unaccounted or 0)} unaccounted", False
         if ledger.last_loss is not None:
             yield "last loss", ago(ledger.last_loss), True
         gone = f"{number(lifetime.lost or 0)} lost, {number(lifetime.unaccounted or 0)} unaccounted"
@@ -131,11 +131,11 @@ def _ledger(page: Page, c: doc.Connection) -> Iterator[Fact]:
 
 
 def _accounts(ledger: doc.Ledger) -> Iterator[tuple[str, str]]:
-    yield "origins", f"{each(ledger.events_by_origin) or 'none yet'}; {counted(ledger.duplicates, 'duplicate')}, {number(ledger.out_of_order)} out of order"
+    yield "origins", f"{each(ledger.events_by_origin) or 'none yet'}; {counted(ledger.duplicates, 'duplicate')}, {number(ledger.out_of_order or 0)} out of order"
     cursor = "none yet" if ledger.cursor is None else str(ledger.cursor)
-    yield "position", f"epoch {ledger.epoch}, cursor {cursor}; {counted(ledger.resets, 'reset')} of the server's counter"
-    fates = f"{number(ledger.recovered)} recovered + {number(ledger.lost)} lost + {number(ledger.unaccounted)} unaccounted + {number(ledger.missing)} missing"
-    yield "missed", f"{number(ledger.missed)} = {fates}"
+    yield "position", f"epoch {ledger.epoch}, cursor {cursor}; {counted(ledger.resets or 0, 'reset')} of the server's counter"
+    fates = f"{number(ledger.recovered or 0)} recovered + {number(ledger.lost or 0)} lost + {number(ledger.unaccounted or 0)} unaccounted + {number(ledger.missing or 0)} missing"
+    yield "missed", f"{number(ledger.missed or 0)} = {fates}"
     if ledger.audits is not None and ledger.audit_events is not None:
         verdicts = each(ledger.audit_events)
         yield "audits", ", ".join(f"{word} {number(count)}" for word, count in ledger.audits.items()) + (f"; events: {verdicts}" if verdicts else "")
