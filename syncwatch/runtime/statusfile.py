@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
@@ -80,12 +79,12 @@ class StatusFile:
         """Whether it is time to write."""
         return self._writing is None and now >= self._begun_s + (NEWS_S if self._news else CALM_S)
 
-    def offer(self, now: float, status: Callable[[], bytes]) -> None:
-        """Write. `status` makes the document; it is called in the thread that writes."""
+    def offer(self, now: float, status: bytes) -> None:
+        """Write this. Returns at once."""
         self._begun_s, self._news = now, False
         self._begin(status, ended=False)
 
-    async def finish(self, status: Callable[[], bytes], timeout_s: float) -> None:
+    async def finish(self, status: bytes, timeout_s: float) -> None:
         """The last words. After `timeout_s` nobody waits any longer."""
         try:
             async with asyncio.timeout(timeout_s):
@@ -95,14 +94,11 @@ class StatusFile:
         except TimeoutError:
             log.warning("the status file could not be written in time", path=str(self.path), timeout_s=timeout_s)
 
-    def _begin(self, status: Callable[[], bytes], ended: bool) -> asyncio.Future[None]:
-        time_s, uptime_s = self._clock.wall(), uptime()
-
-        def save() -> None:
-            content = Written(SCHEMA, rfc3339(time_s), time_s, uptime_s, CALM_S, ended, self._writer, msgspec.Raw(status()))
-            write(self.path.parent, msgspec.json.encode(content), FILE, durable=False)
-
-        self._writing = writing = in_thread(save, "statusfile")
+    def _begin(self, status: bytes, ended: bool) -> asyncio.Future[None]:
+        time_s = self._clock.wall()
+        written = Written(SCHEMA, rfc3339(time_s), time_s, uptime(), CALM_S, ended, self._writer, msgspec.Raw(status))
+        content = msgspec.json.encode(written)
+        self._writing = writing = in_thread(lambda: write(self.path.parent, content, FILE, durable=False), "statusfile")
         writing.add_done_callback(self._wrote)
         return writing
 

@@ -21,6 +21,7 @@ from structlog.testing import capture_logs
 
 from syncwatch.runtime import statusfile
 from syncwatch.runtime.clock import Clock
+from syncwatch.runtime.statefile import write
 from syncwatch.runtime.statusfile import (
     CALM_S,
     FILE,
@@ -85,7 +86,7 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
 async def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     """The document is the very one, with its writer and the moment at which it was taken; 0600, whole at every moment, nothing else lies around."""
     file = StatusFile(tmp_path, CLOCK)
-    file.offer(0.0, lambda: DOCUMENT)
+    file.offer(0.0, DOCUMENT)
     await written(file)
     seen = read(tmp_path, WALL_S)
     assert (json.loads(DOCUMENT), True, None) == (seen.status, seen.current, seen.detail)
@@ -102,32 +103,44 @@ async def test_the_rhythm(tmp_path: Path) -> None:
     """At once at the start; a second after news, ten seconds after the last time without; never two at a time."""
     file = StatusFile(tmp_path, CLOCK)
     assert file.due(0.0)
-    file.offer(0.0, lambda: DOCUMENT)
+    file.offer(0.0, DOCUMENT)
     assert not file.due(1000.0), "one is under way"
     await written(file)
     assert [False, True] == [file.due(CALM_S - 0.1), file.due(CALM_S)]
     file.news()
     assert [False, True] == [file.due(NEWS_S - 0.1), file.due(NEWS_S)]
-    file.offer(NEWS_S, lambda: DOCUMENT)
+    file.offer(NEWS_S, DOCUMENT)
     await written(file)
     assert not file.due(NEWS_S + CALM_S - 0.1), "the news is told"
 
 
-async def test_the_last_words(tmp_path: Path) -> None:
+def slow(monkeypatch: pytest.MonkeyPatch, takes_s: float) -> None:
+    """A disk that takes its time."""
+
+    def later(directory: Path, data: bytes, name: str, durable: bool) -> None:
+        time.sleep(takes_s)
+        write(directory, data, name, durable)
+
+    monkeypatch.setattr(statusfile, "write", later)
+
+
+async def test_the_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They wait for the write under way, come after it, and say that they are the last."""
+    slow(monkeypatch, 0.05)
     file = StatusFile(tmp_path, CLOCK)
-    file.offer(0.0, lambda: time.sleep(0.05) or DOCUMENT)  # type: ignore[func-returns-value]  # sleep returns None
-    await file.finish(lambda: b'{"last":1}', 10.0)
+    file.offer(0.0, DOCUMENT)
+    await file.finish(b'{"last":1}', 10.0)
     seen = read(tmp_path, WALL_S)
     assert ({"last": 1}, False) == (seen.status, seen.current)
     assert "the sidecar is not running: it was stopped at 2026-11-20 13:06:40 UTC" == seen.detail
 
 
-async def test_nobody_waits_long_for_the_last_words(tmp_path: Path) -> None:
+async def test_nobody_waits_long_for_the_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that hangs does not hold the process; that is said."""
+    slow(monkeypatch, 0.5)
     file = StatusFile(tmp_path, CLOCK)
     with capture_logs() as logs:
-        await file.finish(lambda: time.sleep(0.5) or DOCUMENT, 0.05)  # type: ignore[func-returns-value]  # sleep returns None
+        await file.finish(DOCUMENT, 0.05)
     assert ["the status file could not be written in time"] == [line["event"] for line in logs]
     await written(file)
 
@@ -138,11 +151,11 @@ async def test_trouble_with_the_disk_is_said_once(tmp_path: Path) -> None:
     file = StatusFile(directory, CLOCK)
     with capture_logs() as logs:
         for now in (0.0, 10.0):
-            file.offer(now, lambda: DOCUMENT)
+            file.offer(now, DOCUMENT)
             await written(file)
     assert ["no such file or directory"] == [line["error"] for line in logs]
     directory.mkdir()
-    file.offer(20.0, lambda: DOCUMENT)
+    file.offer(20.0, DOCUMENT)
     await written(file)
     assert read(directory, WALL_S).current
 
