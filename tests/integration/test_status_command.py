@@ -11,14 +11,15 @@ import pty
 import re
 import signal
 import struct
+import sys
 import termios
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from syncwatch import screen
+from syncwatch import Watch, screen
 from tests.integration.sidecar import (
     PATIENCE_S,
     PROGRAM,
@@ -33,6 +34,8 @@ from tests.integration.sidecar import (
 )
 from tests.unit.test_status import KEYS
 
+SHELL = (sys.executable, "-c", "import subprocess, sys; sys.exit(subprocess.Popen(sys.argv[1:], process_group=0).wait())")
+"""What a shell does with a job."""
 NOWHERE = "http://127.0.0.1:1"
 TOP = KEYS.strip().splitlines()[0].split()
 """The keys of the document; `source` comes behind them."""
@@ -188,7 +191,7 @@ class Terminal:
 
 
 @asynccontextmanager
-async def terminal(*arguments: str, columns: int = 80, rows: int = 40, **env: str) -> AsyncIterator[Terminal]:
+async def terminal(*arguments: str, columns: int = 80, rows: int = 40, shell: Sequence[str] = (), **env: str) -> AsyncIterator[Terminal]:
     """The command in a terminal of that size; killed at the end if it is still there."""
     leader, follower = pty.openpty()
     fcntl.ioctl(leader, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -198,7 +201,7 @@ async def terminal(*arguments: str, columns: int = 80, rows: int = 40, **env: st
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
     process = await asyncio.create_subprocess_exec(
-        PROGRAM, "status", "--watch", *arguments, env=environment(TERM="xterm", **env), stdin=follower, stdout=follower, stderr=follower, preexec_fn=lead,
+        *shell, PROGRAM, "status", "--watch", *arguments, env=environment(TERM="xterm", **env), stdin=follower, stdout=follower, stderr=follower, preexec_fn=lead,
     )  # fmt: skip
     os.close(follower)
     made = Terminal(process, leader)
@@ -235,6 +238,45 @@ async def test_watching_in_a_terminal(tmp_path: Path) -> None:
         left = shown.text.partition(screen.LEAVE)[2]
         assert "● cast connected" in left
         assert "Traceback" not in shown.text
+
+
+async def test_while_it_is_stopped_the_terminal_is_somebody_elses(tmp_path: Path) -> None:
+    """Ctrl-Z gives it back, and going on takes it again, with a fresh picture. As a shell's job: what has no shell cannot be stopped."""
+    async with terminal("--url", NOWHERE, "--interval", "60", shell=SHELL) as shown:
+        await shown.until("cannot be asked")
+        job = child_of(shown.process.pid)
+        os.kill(job, signal.SIGTSTP)
+        await holds(lambda: state_of(job) == "T")
+        await holds(lambda: shown.text.endswith(screen.LEAVE))
+        before = len(shown.pictures)
+        os.kill(job, signal.SIGCONT)
+        await shown.until("cannot be asked", after=before)
+        assert 2 == shown.text.count(screen.ENTER)
+        os.kill(job, signal.SIGINT)
+        async with asyncio.timeout(PATIENCE_S):
+            assert 3 == await shown.process.wait()
+
+
+def child_of(pid: int) -> int:
+    """The one process that it has started."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+
+
+def state_of(pid: int) -> str:
+    """What a process does, in the system's letters."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+async def test_the_library_keeps_the_file_too(tmp_path: Path) -> None:
+    """It has no HTTP; whoever gave it a state directory can ask all the same."""
+    async with rig(tmp_path) as it:
+        config = {"state_dir": str(tmp_path / "state"), "connections": it.config["connections"]}
+        async with Watch(config):
+            await holds(lambda: status_file(it).get("state") == "open")
+            inside = await command("status", "--state-dir", tmp_path / "state")
+        outside = await command("status", "--state-dir", tmp_path / "state")
+    assert (0, 3) == (inside.code, outside.code), (inside, outside)
+    assert "● cast connected" in inside.out
 
 
 async def test_whatever_ends_it_the_terminal_is_given_back(tmp_path: Path) -> None:
