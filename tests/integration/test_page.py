@@ -244,7 +244,12 @@ async def test_what_comes_later_is_shown_as_well(tab: Page) -> None:
         "transitions": [{"at": {"time": "2026-11-20T13:05:40.000Z", "age_s": 60.0}, "from_state": "alive", "to_state": "dead", "reason": "root gone"}],
         "sentinel": {"seen": 12, "mean_s": 0.25},
     }  # fmt: skip
-    document |= {"watchers": [watcher], "mirrors": [{"name": "agent", "health": "healthy", "pending_bytes": 12}], "oracles": [{"name": "delphi", "moods": 3}]}
+    mirror = {
+        "name": "agent", "health": "degraded", "state": "differing", "mode": "observe", "pending": 2, "oldest_pending_s": 61.0, "waiting_bytes": 12,
+        "differing": 1, "differences": [{"path": "a/b.txt", "why": "only on the mount", "since": {"time": "2026-11-20T13:05:40.000Z", "age_s": 60.0}}],
+        "moved": {"to_project": {"write": 3, "delete": 0}, "to_mount": {"write": 0, "delete": 0}}, "refusal": "both trees are empty", "files": {"mount": 4, "project": 5},
+    }  # fmt: skip
+    document |= {"watchers": [watcher], "mirrors": [mirror], "oracles": [{"name": "delphi", "moods": 3}]}
 
     async def changed(_request: web.Request) -> web.Response:
         return web.json_response(document)
@@ -261,7 +266,13 @@ async def test_what_comes_later_is_shown_as_well(tab: Page) -> None:
         shown = (await tab.text("#watcher-project")).splitlines()
         assert {"project", "watcher dead for 1 min", "/srv/project", "overflow 2", "alive → dead: root gone", "seen 12, mean 0.3 s"} <= set(shown), shown
         assert "○ down, dead for 1 min" in shown
-        assert "12 bytes" in await tab.text("#mirror-agent")
+        folded = (await tab.text("#mirror-agent")).splitlines()
+        assert {"both trees are empty", "oldest pending", "observe"} <= set(folded)
+        assert "1 min" in folded[folded.index("oldest pending") + 1]
+        await tab.run("document.querySelector('#mirror-agent details').open = true")
+        await tab.shows("moved")
+        unfolded = set((await tab.text("#mirror-agent")).splitlines())
+        assert {"12 bytes", "a/b.txt, only on the mount, since 2026-11-20 13:05:40", "write 3", "mount 4, project 5"} <= unfolded, unfolded
         assert ["Connections", "Watchers", "Mirrors", "Services", "Hooks", "Oracles"] == await tab.run("[...document.querySelectorAll('#kinds h2')].map(x => x.textContent)")
 
 
