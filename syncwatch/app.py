@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from syncwatch import logs, settings
-from syncwatch.config import Address, Config, ConfigFile, Fates, Plan, SecretError, read_secret
+from syncwatch.config import Address, Config, ConfigError, ConfigFile, Fates, Plan, SecretError, read_secret
 from syncwatch.config import Hook as HookBlock
 from syncwatch.config import Service as ServiceBlock
 from syncwatch.core.effects import Notice, Notify
@@ -359,17 +359,22 @@ class Machinery:
         """Perform a plan, in one turn of the loop: from its end on `config` is what runs. Then wait until what was taken away is gone.
 
         A connection that is re-aimed is a new session: its counters start at 0, its lifetime totals go on.
+        Raises: ConfigError, and nothing is changed.
         """
         assert self._monitor is not None
         assert self._health is not None
-        self.config = config
-        if "log" in plan.others:
-            logs.adjust(config.log.level, config.log.format)
         now, before = self.clock.monotonic(), {item.session.name: item for item in self.connections}
         connections = {item.name: item for item in config.connections}
         points = {name: before[name].session.resume_point(now) for name in plan.replaced}
         totals = {name: totals_only(point) for name, point in points.items() if point is not None}
-        fresh = {name: self._watched(connections[name], totals.get(name)) for name in (*plan.added, *plan.replaced)}
+        running, self.config = self.config, config
+        try:
+            fresh = {name: self._watched(connections[name], totals.get(name)) for name in (*plan.added, *plan.replaced)}
+        except NotUsable as error:  # it could be used a moment ago, when the file was checked
+            self.config = running
+            raise ConfigError([config.source.mistake(error.key, error.text)]) from None
+        if "log" in plan.others:
+            logs.adjust(config.log.level, config.log.format)
         ending: list[Watched | Told | Asked] = [before[name] for name in (*plan.removed, *plan.replaced)]
         asked, new_asked, ending_asked = self._asked_by(config, plan.services)
         ending += ending_asked

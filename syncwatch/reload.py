@@ -43,6 +43,7 @@ class Reload:
     def __init__(
         self, file: ConfigFile, running: Callable[[], Config], perform: Callable[[Config, Plan], Awaitable[None]], clock: Clock = SYSTEM
     ) -> None:
+        """`perform` raises ConfigError when something cannot be had after all, and has changed nothing then."""
         self.successful = True
         self.success_wall_s = clock.wall()
         self.errors: tuple[str, ...] = ()
@@ -132,7 +133,11 @@ class Reload:
         if first_look and config == running:
             return ()  # what the start has read
         self._performing = True
-        await self._perform(config, what)
+        try:
+            await self._perform(config, what)
+        except ConfigError as error:
+            self._performing = False
+            return self._refused(tuple(str(error).splitlines()), only_news)
         self._performing = False
         self.successful, self.errors, self.success_wall_s = True, (), self._clock.wall()
         log.info("the configuration was reloaded" if what.changes else "the configuration was reloaded: nothing changed", **what.changes)

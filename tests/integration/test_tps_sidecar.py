@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import secrets
@@ -14,9 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
+import msgspec
 import pytest
 import yaml
 
+from syncwatch.app import Machinery, NotUsable
+from syncwatch.config import ConfigError, parse, plan
 from syncwatch.core.wire import Reply
 from syncwatch.protocols.tps.codec import Tps
 from syncwatch.protocols.tps.keys import Identity, key_text
@@ -24,6 +28,7 @@ from syncwatch.relay import Relay, kinds
 from syncwatch.relay import ledger as facts
 from syncwatch.relay.logfacts import Delivered, Greeted
 from syncwatch.relay.tps import frames
+from tests.integration.runtime_parts import Certificates, Peer, serving
 from tests.integration.sidecar import PATIENCE_S, Document, Scrape, Sidecar, command, holds, running, until
 
 SEED = b"\x01" * 32
@@ -188,6 +193,44 @@ async def test_from_the_token_to_the_first_mail(tmp_path: Path, transport: str) 
         async with r.sidecar() as sidecar:
             await holds(lambda: [ident] == list(r.kept()))
             await agreed(r, sidecar, others=1)
+
+
+@asynccontextmanager
+async def tls_proxy(certificates: Certificates, port: int) -> AsyncIterator[int]:
+    """What stands before a branch that others reach with TLS; yields its port."""
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def handle(peer: Peer) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(copy(peer.reader, writer), copy(reader, peer.writer))
+
+    async with serving(handle, tls=certificates.server()) as proxy_port:
+        yield proxy_port
+
+
+@pytest.mark.needs("openssl")
+async def test_behind_a_proxy_with_tls(tmp_path: Path) -> None:
+    """`wss`, as everywhere but on this machine: the certificate is checked and its end is known; a proxy that nobody vouches for gets not even a handshake."""
+    certificates = Certificates(tmp_path)
+    async with rig(tmp_path) as r, tls_proxy(certificates, r.relay.port) as port:
+        branch = r.config["connections"][0]
+        branch["url"] = f"wss://127.0.0.1:{port}"
+        async with r.sidecar(opened=False) as sidecar:
+            await sidecar.until(lambda c: c["attempts"]["failures"]["tls"] >= 1)
+        assert [] == r.relay.ledger.of(Greeted)
+        branch["tls"] = {"ca_file": str(certificates.path("ca.pem"))}
+        mail = r.relay.branch.mail("through TLS")
+        async with r.sidecar() as sidecar:
+            await holds(lambda: [mail] == list(r.kept()))
+            scrape = await agreed(r, sidecar)
+            assert certificates.expiry_s() == scrape.value("syncwatch_tls_certificate_expiry_timestamp_seconds", connection="branch")
+            assert f'upstream="https://127.0.0.1:{port}"' in scrape.text
 
 
 # ---------------------------------------------------------------------- trouble
@@ -461,9 +504,10 @@ async def test_killed_at_any_moment(tmp_path: Path) -> None:
         assert set(r.kept()) <= set(r.delivered())
 
 
-async def test_a_clean_end_takes_what_is_on_its_way(tmp_path: Path) -> None:
+@TRANSPORTS
+async def test_a_clean_end_takes_what_is_on_its_way(tmp_path: Path, transport: str) -> None:
     """SIGTERM in the middle of a burst: all that the branch has sent is on disk, and the state file knows it."""
-    async with rig(tmp_path) as r:
+    async with rig(tmp_path, transport) as r:
         async with r.sidecar() as sidecar:
             for count in range(300):
                 r.relay.branch.mail(f"{count}")
@@ -522,3 +566,26 @@ async def test_what_keeps_it_from_starting(tmp_path: Path) -> None:
             assert done.err.startswith(f"{file}:"), done.err
             assert f"connections[0].{key}: " in done.err
             assert words in done.err
+
+
+async def test_a_seed_that_vanishes_between_the_check_and_its_use(tmp_path: Path) -> None:
+    """At the start nothing is left running; at a reload nothing is changed. Either says which key it is."""
+    async with rig(tmp_path) as r:
+        both = parse(yaml.safe_dump(r.config), "f.yaml", {})
+        (r.folder / "host.seed").unlink()
+        machinery = Machinery(both)
+        with pytest.raises(NotUsable, match=r"connections\[0\]\.identity_file: .*host\.seed: no such file or directory"):
+            await machinery.start()
+        one = msgspec.structs.replace(both, connections=(), state_dir=None)
+        machinery = Machinery(one)
+        await machinery.start()
+        try:
+            with pytest.raises(ConfigError, match=r"connections\[0\]\.identity_file: .*no such file or directory"):
+                await machinery.apply(both, plan(one, both))
+            assert machinery.config is one
+            assert [] == machinery.connections
+        finally:
+            await machinery.stop()
+        machinery = Machinery(both)
+        machinery._load_state()  # the first one has let go of the directory
+        await machinery._dismantle()

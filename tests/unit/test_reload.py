@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from syncwatch import reload
-from syncwatch.config import Config, ConfigFile, Plan
+from syncwatch.config import Config, ConfigError, ConfigFile, Plan
+from syncwatch.config.mistakes import Mistake
 from syncwatch.reload import STOPPING, Reload
 from syncwatch.runtime.clock import Clock
 
@@ -342,3 +343,23 @@ async def test_a_bug_of_ours_is_told(house: House, log: list[EventDict], monkeyp
     await house.look()
     assert [f"{house.path}: {reload.BROKEN}"] == list(await house.reload.now()) == list(house.reload.errors)
     assert not house.reload.successful
+
+
+async def test_what_cannot_be_had_after_all(tmp_path: Path) -> None:
+    """A file that was there when it was checked and is gone when it is needed: refused like any mistake, tried again at the next look, and nothing is broken."""
+    house = House(tmp_path)
+    real, mistake = house.reload._perform, Mistake("syncwatch.yaml", 3, "connections[0].identity_file", "/run/seed: no such file or directory")
+
+    async def refuse(config: Config, plan: Plan) -> None:
+        raise ConfigError([mistake])
+
+    house.reload._perform = refuse
+    house.write(name="other")
+    with capture_logs() as logs:
+        assert [str(mistake)] == list(await house.reload.now())
+    assert [NOT] == [line["event"] for line in logs]
+    assert (False, (str(mistake),)) == (house.reload.successful, house.reload.errors)
+    house.reload._perform = real
+    await house.look()
+    assert (True, ()) == (house.reload.successful, house.reload.errors)
+    assert [("other",)] == [plan.added for plan in house.done]
