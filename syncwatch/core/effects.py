@@ -84,6 +84,32 @@ class FlushEnded(msgspec.Struct, frozen=True):
     pending: int
 
 
+class Subscribe(msgspec.Struct, frozen=True):
+    """Watch the tree; the shell answers with `subscribed` or `lost`, always with this `attempt`. `polling`: by reading it again and again."""
+
+    attempt: int
+    polling: bool
+
+
+class Unsubscribe(msgspec.Struct, frozen=True):
+    """Watch no more, and give back everything. Nothing of this attempt is expected any more."""
+
+    attempt: int
+
+
+class Touch(msgspec.Struct, frozen=True):
+    """Write the sentinel; the shell answers with `touched`, and with `echoed` when its event comes."""
+
+    attempt: int
+    number: int
+
+
+class CheckRoot(msgspec.Struct, frozen=True):
+    """Look what is at the root's path now; the shell answers with `checked`."""
+
+    attempt: int
+
+
 class Notice(enum.StrEnum):
     """Kinds of Notify."""
 
@@ -106,6 +132,7 @@ class Notice(enum.StrEnum):
     SERVICE = "service"  # service, result, reason, detail
     NO_ECHO = "no_echo"  # detail
     STORAGE = "storage"  # result (failed, stored, lost), detail, waiting
+    WATCHER = "watcher"  # watcher, result (alive, dead, blind), reason, mode, detail
     MIRROR = "mirror"  # mirror, result, detail
     MIRROR_TROUBLE = "mirror_trouble"  # mirror, result, path, detail
     RESUMED = "resumed"  # cursor, epoch, age_s, or detail why not
@@ -119,7 +146,7 @@ class Notify(msgspec.Struct, frozen=True):
     fields: Mapping[str, Field]
 
 
-Effect = Dial | Send | Close | Poll | Store | Hold | Compare | FlushEnded | Notify
+Effect = Dial | Send | Close | Poll | Store | Hold | Compare | FlushEnded | Subscribe | Unsubscribe | Touch | CheckRoot | Notify
 Effects = tuple[Effect, ...] | list[Effect]
 
 

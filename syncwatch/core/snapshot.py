@@ -20,13 +20,17 @@ from syncwatch.core.states import (
     Claim,
     Direction,
     Disconnect,
+    FileChange,
     FlushResult,
     GapCause,
     Origin,
     ProbeFailure,
+    SentinelResult,
     State,
     Verdict,
     Verification,
+    WatchMode,
+    WatchTrouble,
 )
 from syncwatch.core.wire import FrameKind, Numbering
 
@@ -215,6 +219,29 @@ class ServiceSnapshot(msgspec.Struct, frozen=True):
     next_probe_now_s: float | None
 
 
+class WatcherSnapshot(msgspec.Struct, frozen=True):
+    """One watcher. `mode`: None until it is known. `up`: a change would be noticed now, wherever it is under the root that can be watched.
+
+    `detail`: what is wrong (or, while nothing is, why it polls or is passive), a sentence; None where there is nothing to say. `directories` are watched, `unseen` cannot be (a bound from below).
+    """
+
+    name: str
+    path: str
+    mode: WatchMode | None
+    up: bool
+    dead_since: Moment | None
+    blind_since: Moment | None
+    detail: str | None
+    directories: int
+    unseen: int
+    changes: Mapping[FileChange, int]
+    sentinels: Mapping[SentinelResult, int]
+    sentinel_latency: HistogramSnapshot
+    restarts: Mapping[WatchTrouble, int]
+    last_event: Moment | None
+    last_alive: Moment | None
+
+
 class Difference(msgspec.Struct, frozen=True):
     """One path that differs between two trees, as it may be shown; since when that is known."""
 
@@ -292,6 +319,8 @@ class SidecarSnapshot(msgspec.Struct, frozen=True):
     callback_errors: int
     config_errors: tuple[str, ...] = ()  # why the file as it stands is not the one that runs, a line each
     gate_file_failures: int | None = None  # None without a gate file
+    inotify_watches: int | None = None  # None where nothing is watched
+    inotify_instances: int | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -304,3 +333,4 @@ class Snapshot(msgspec.Struct, frozen=True):
     hooks: tuple[HookSnapshot, ...] = ()
     services: tuple[ServiceSnapshot, ...] = ()
     mirrors: tuple[MirrorSnapshot, ...] = ()
+    watchers: tuple[WatcherSnapshot, ...] = ()

@@ -184,6 +184,40 @@ class AuditVerdict(enum.StrEnum):
     INVENTED = "invented"  # the socket brought it and the feed does not have it
 
 
+class WatchMode(enum.StrEnum):
+    """How changes under a root come to be noticed."""
+
+    ACTIVE = "active"  # the file system tells; a sentinel proves it
+    PASSIVE = "passive"  # the file system tells; nothing is written to prove it
+    POLLING = "polling"  # the file system would not tell everything: the tree is read again and again
+
+
+class FileChange(enum.StrEnum):
+    """What happened to a path."""
+
+    ADDED = "added"
+    MODIFIED = "modified"
+    DELETED = "deleted"
+
+
+class WatchTrouble(enum.StrEnum):
+    """Why a watch has to be made again."""
+
+    MISSED = "missed"  # the sentinel was written and no event came
+    ERROR = "error"  # permissions, or any error of the file system
+    ROOT_GONE = "root_gone"
+    ROOT_REPLACED = "root_replaced"  # another directory, or another file system, under the same path
+    OVERFLOW = "overflow"  # more events than the kernel keeps for us
+    LIMITS = "limits"  # inotify watches or instances
+
+
+class SentinelResult(enum.StrEnum):
+    """How a sentinel ended."""
+
+    SEEN = "seen"
+    MISSED = "missed"
+
+
 class GapCause(enum.StrEnum):
     """Where a gap was seen."""
 

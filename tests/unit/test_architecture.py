@@ -185,18 +185,19 @@ PUBLIC: dict[str, set[str]] = {
     },
     "core.effects": {
         "Field", "Dial", "Send", "Close", "Poll", "Store", "Hold", "Notice", "Notify", "Effect", "Effects", "Handshake", "Answer", "Refused",
-        "Compare", "FlushEnded",
+        "Compare", "FlushEnded", "Subscribe", "Unsubscribe", "Touch", "CheckRoot",
     },
     "core.states": {
         "State", "ESTABLISHED", "TRANSITIONS", "EDGES", "AttemptFailure", "FlushResult", "ProbeFailure", "Disconnect", "CLOSE_CODES", "Anomaly", "Origin", "Claim",
         "Verdict", "Verification", "AuditResult", "AuditVerdict", "GapCause", "Direction", "diagram",
+        "WatchMode", "FileChange", "WatchTrouble", "SentinelResult",
     },
     "core.health": {
         "Reason", "INCIDENTS", "GRAVITY", "Component", "Health", "Condition", "Held", "HealthSnapshot", "Check", "ADVICE",
     },
     "core.snapshot": {
         "Moment", "Transition", "TimelineSnapshot", "HeartbeatSnapshot", "ContinuitySnapshot", "CanarySnapshot", "LifetimeSnapshot",
-        "ConnectionSnapshot", "ReportSnapshot", "ServiceSnapshot", "Difference", "MirrorSnapshot", "HookSnapshot", "TaskSnapshot", "SidecarSnapshot",
+        "ConnectionSnapshot", "ReportSnapshot", "ServiceSnapshot", "WatcherSnapshot", "Difference", "MirrorSnapshot", "HookSnapshot", "TaskSnapshot", "SidecarSnapshot",
         "Snapshot",
     },
     "core.hook": {
@@ -211,6 +212,10 @@ PUBLIC: dict[str, set[str]] = {
     "core.mirror_rules": {
         "PRIMED_NS", "SAME_TIME_NS", "RACY_NS", "SMALL_TREE", "WINDOW_S", "MARKER", "OWN_FOLDER", "TEMPORARY", "ONLY_IN_MOUNT", "Side", "Entry", "Known", "Listing",
         "Kind", "Rules", "Verdict", "Decision", "SETTLED", "REMEMBER", "FORGET", "READ", "Digests", "judge", "Survey", "survey", "Ruling", "Deletions", "beside", "shown",
+    },
+    "core.watch": {
+        "CHECK_S", "ANSWER_S", "SUBSCRIBE_S", "RETRY_MIN_S", "RETRY_MAX_S", "BLIND_RETRY_S", "STABLE_S", "DEAF_AFTER", "SCAN_S", "WatchSettings",
+        "Root", "Survey", "Watch",
     },
     "core.occasions": {"FIELDS", "Value", "told"},
     "core.resume": {
