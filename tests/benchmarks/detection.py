@@ -10,6 +10,7 @@ import asyncio
 import datetime
 import os
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -85,6 +86,7 @@ def problems(played: Played, plan: Plan) -> list[str]:
 
 def main() -> int:
     """Measure, write, judge."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end from outside ends the children too
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.detection")
     parser.add_argument("--output", type=Path, default=PAGE, help="default: %(default)s")
     output: Path = parser.parse_args().output

@@ -213,7 +213,7 @@ class Played(NamedTuple):
 
     began: Mapping[str, float]
     notifications: tuple[Notification, ...]
-    before: int  # how many notifications came before the faults
+    before: tuple[Notification, ...]  # what came before the faults, without what was wrong from the start
     found: Mapping[str, int]
 
     def first(self, alert: Alert) -> Notification | None:
@@ -234,7 +234,7 @@ async def play(plan: Plan, folder: Path, queries: Mapping[str, bool], only: set[
         at_start_s = time.monotonic()
         await asyncio.sleep(plan.history_s)
         known = [alert for name in chosen if name.startswith("burn") for alert in chosen[name].alerts]
-        before = sum(not any(alert.is_(one) for alert in known) for one in s.notifications)
+        before = tuple(one for one in s.notifications if not any(alert.is_(one) for alert in known))
         began: dict[str, float] = {}
 
         async def one(name: str, scenario: Scenario) -> None:
