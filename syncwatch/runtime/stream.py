@@ -21,6 +21,8 @@ from syncwatch.runtime.lane import BATCH, Deliver, LanedSocket
 SEND_TIMEOUT_S = 10.0
 """What was written must have left for the kernel within this time."""
 POLL_S = 0.1  # how often an undrained write buffer is looked at; it is empty at once on a healthy connection
+MAX_QUEUED_BYTES = 32 * 2**20
+"""More than this does not wait to be sent: a peer that asks for answers and does not read them must not fill our memory."""
 CLOSE_GRACE_S = 1.0
 """After our close frame the socket is given so long, whatever the peer does."""
 
@@ -32,6 +34,7 @@ class Stream(ABC):
         self._transport = transport
         self._send_timeout_s = send_timeout_s
         self._outbox: deque[tuple[bytes, WSMsgType]] = deque()
+        self._queued_bytes = 0
         self._pong: bytes | None = None
         self._writer: asyncio.Task[None] | None = None
         self._verdict: Ending | None = None
@@ -110,9 +113,15 @@ class Stream(ABC):
         self._transport.abort()
 
     def _enqueue(self, data: bytes, kind: WSMsgType) -> None:
-        if not self._leaving:
-            self._outbox.append((data, kind))
-            self._write()
+        if self._leaving:
+            return
+        if self._queued_bytes + len(data) > MAX_QUEUED_BYTES:
+            mebibytes = MAX_QUEUED_BYTES >> 20
+            self._fail(Ending(Disconnect.SEND_TIMEOUT, ABNORMAL, f"more than {mebibytes} MiB wait to be sent, and the peer does not read"))
+            return
+        self._queued_bytes += len(data)
+        self._outbox.append((data, kind))
+        self._write()
 
     def _write(self) -> None:
         if self._writer is None or self._writer.done():
@@ -125,6 +134,7 @@ class Stream(ABC):
                     data, kind, self._pong = self._pong, WSMsgType.PONG, None
                 else:
                     data, kind = self._outbox.popleft()
+                    self._queued_bytes -= len(data)
                 await self._write_one(data, kind)
         except FOREIGN as error:
             self._fail(self._broke(error))
@@ -144,6 +154,7 @@ class Stream(ABC):
     def _fail(self, ending: Ending) -> None:
         self._verdict = self._verdict or ending
         self._outbox.clear()
+        self._queued_bytes = 0
         self.abort()  # the reader wakes up with the end of the stream and finds the verdict
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from syncwatch.core.effects import Close, Handshake, Send
 from syncwatch.core.states import AttemptFailure, Disconnect
+from syncwatch.runtime import stream as stream_module
 from syncwatch.runtime.dialing import Endpoint
 from syncwatch.runtime.lane import BATCH
 from syncwatch.runtime.threads import ThreadResolver
@@ -163,6 +164,30 @@ async def test_a_peer_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> Non
         closed = await r.session.hear("closed")
         stop.set()
     assert (Disconnect.SEND_TIMEOUT, 1006, "a message could not be sent within 0.3 s") == closed[2:5]
+
+
+@on_both_loops()
+@pytest.mark.parametrize("scheme", ["tcp", "ws"])
+async def test_answers_that_nobody_reads_do_not_fill_our_memory(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    """What waits to be sent is bounded, on either kind of socket: above it the connection ends, and nothing more is queued."""
+    monkeypatch.setattr(stream_module, "MAX_QUEUED_BYTES", 2**20)
+    stop = asyncio.Event()
+
+    async def serve(peer: Peer) -> None:
+        if scheme == "ws":
+            await peer.upgrade()
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await stop.wait()
+
+    async with serving(serve) as port, rig() as r:
+        r.dial(port, url=f"{scheme}://127.0.0.1:{port}", token_query=None)
+        await r.session.hear("opened")
+        r.do(*[Send(1, b"x" * 60_000) for _ in range(16)])
+        assert ["opened"] == r.session.names(), "as much as this may wait"
+        r.do(*[Send(1, b"x" * 60_000) for _ in range(400)])
+        closed = await r.session.hear("closed")
+        stop.set()
+    assert (Disconnect.SEND_TIMEOUT, 1006, "more than 1 MiB wait to be sent, and the peer does not read") == closed[2:5]
 
 
 @on_both_loops()

@@ -148,6 +148,24 @@ async def agreed(r: Rig, sidecar: Sidecar, others: int = 0) -> Scrape:
     return last[0][0]
 
 
+def sealed(kind: int, seq: int, body: Document) -> int:
+    """How many bytes a frame has on its way (wire: tps §5)."""
+    return len(frames.frame(kind, seq, "2026-03-17T13:39:00.000Z", body)) + 16
+
+
+def spoken(beats: int) -> int:
+    """What a host has said: its first message, heartbeats from 1 on, and one refusal of a service."""
+    refusal = {"reqId": "0" * 36, "status": 404, "headers": {"content-type": "text/plain"}, "body": "no such service"}
+    return 96 + len("b1") + sum(sealed(frames.HEARTBEAT, number, {}) for number in range(1, beats + 1)) + sealed(frames.HTTP_RESPONSE, 0, refusal)
+
+
+def heard(echoes: int, r: Rig) -> int:
+    """What a branch has said: its handshake, echoes from 1 on, all the mail that is kept, and one request."""
+    request = {"reqId": "0" * 36, "service": "flair", "method": "GET", "path": "/health", "headers": {}}
+    mail = sum(sealed(frames.MAIL_DELIVER, 0, told) for told in r.kept().values())
+    return 48 + sum(sealed(frames.HEARTBEAT, number, {}) for number in range(1, echoes + 1)) + mail + sealed(frames.HTTP_REQUEST, 0, request)
+
+
 @TRANSPORTS
 async def test_heartbeats_mail_and_requests(tmp_path: Path, transport: str) -> None:
     """All that passes is counted as the branch counts it; mail is on disk whole, closed to others, and what cannot be known is absent."""
@@ -156,6 +174,7 @@ async def test_heartbeats_mail_and_requests(tmp_path: Path, transport: str) -> N
         async with r.sidecar() as sidecar:
             pushed = [r.relay.branch.mail(f"grüße {count}") for count in range(20)]
             asked = r.relay.branch.ask("/health")
+            await holds(lambda: r.relay.branch.responses)
             scrape = await agreed(r, sidecar)
             assert [waiting, *pushed] == sorted(r.kept(), key=r.delivered().index)
             assert "grüße 7" == r.kept()[pushed[7]]["content"]
@@ -165,6 +184,8 @@ async def test_heartbeats_mail_and_requests(tmp_path: Path, transport: str) -> N
             sent, acknowledged, missed = (number(scrape, f"heartbeats_{name}_total") for name in ("sent", "acknowledged", "missed"))
             assert sent - 1 <= acknowledged <= sent
             assert 0 == missed
+            assert spoken(sent) == number(scrape, "sent_bytes_total")
+            assert heard(acknowledged, r) == number(scrape, "received_bytes_total")
             labels = f'protocol="tps",upstream="{"tcp" if transport == "tcp" else "http"}://127.0.0.1:'
             assert f'continuity="none",dialect="host",{labels}' in scrape.text
             for absent in ("sequence_", "resync", "verif", "unverified", "audit", "replayed", "event_latency", "token", "events_undecided"):
