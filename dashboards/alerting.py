@@ -239,7 +239,8 @@ def _quoted(label: str, value: str) -> str:
 
 
 def _mirror(t: Terms) -> str:
-    return f"max without (reason) ({t.of('syncwatch_degraded', _quoted('component', 'mirror'))}) == 1"
+    held = t.of("syncwatch_degraded", _quoted("component", "mirror"), 'reason=~"mirror_stuck|watcher_dead"')
+    return f"max without (reason) ({held}) == 1"
 
 
 def _service(t: Terms) -> str:
@@ -452,6 +453,7 @@ GROUPS = (
                 _mirror,
                 "A mirror of files does not keep up, or has lost one of its sides.",
                 "Mirror {{ $labels.name }} of {{ $labels.instance }} is not in step. What one side shows may be out of date.",
+                "Of its two watchers only dead ones count: a blind one leaves the regular comparisons.",
             ),
             Alert(
                 "SyncwatchServiceDown",
