@@ -11,7 +11,7 @@ import os
 import platform
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +19,22 @@ import msgspec
 import structlog
 
 from syncwatch import logs, settings
-from syncwatch.config import Address, Config, ConfigError, ConfigFile, Fates, Plan, SecretError, read_secret
+from syncwatch.config import (
+    Address,
+    Config,
+    ConfigError,
+    ConfigFile,
+    Fates,
+    Plan,
+    SecretError,
+    TpsPassiveConnection,
+    read_secret,
+)
 from syncwatch.config import Hook as HookBlock
 from syncwatch.config import Service as ServiceBlock
 from syncwatch.core.effects import Notice, Notify
 from syncwatch.core.monitor import Monitor
-from syncwatch.core.resume import ResumePoint, pressing, totals_only
+from syncwatch.core.resume import ResumePoint, ServiceRecord, pressing, totals_only
 from syncwatch.core.session import Session
 from syncwatch.core.snapshot import Moment, SidecarSnapshot, Snapshot
 from syncwatch.exposition import web
@@ -47,7 +57,7 @@ from syncwatch.version import REVISION, __version__
 if TYPE_CHECKING:
     from syncwatch.config.connections import Connection as ConnectionBlock
     from syncwatch.core.monitor import Watched as Patient
-    from syncwatch.hosts import Told
+    from syncwatch.hosts import Offers, Told
     from syncwatch.runtime.filestore import FileStore
     from syncwatch.runtime.gatefile import GateFile
 
@@ -214,10 +224,10 @@ class Hooked:
 class Asked:
     """One service with everything that serves it."""
 
-    def __init__(self, app: Machinery, block: ServiceBlock) -> None:
+    def __init__(self, app: Machinery, block: ServiceBlock, record: ServiceRecord | None = None) -> None:
         from syncwatch.core.service import Service
 
-        self.service = Service(block.name, settings.service_settings(block), app.entropy, settings.upstream(block.url))
+        self.service = Service(block.name, settings.service_settings(block), app.entropy, settings.upstream(block.url), record)
         self.driver = Driver(f"service/{block.name}", self.service, app.clock)
         self.poller = Poller(self.driver, self.service, TokenFiles({}), app.client)
         self.driver.on(Notify, app.notify)
@@ -255,11 +265,14 @@ class Machinery:
         self.supervisor = Supervisor(clock)
         self.connections: list[Watched | Told] = []
         self.asked: list[Asked] = []
+        self.offered: list[Asked] = []  # those that a host names
+        self._offers: Offers | None = None
         self.hooks: list[Hooked] = []
         self.callbacks = Callbacks()
         self.listeners: list[Callable[[Notify], None]] = [self.callbacks.offer]
         self.instance = ""
         self._statefile: StateFile[ResumePoint] | None = None
+        self._records: dict[str, ServiceRecord] = {}
         self._statusfile: StatusFile | None = None
         self._run = f"{self.entropy.getrandbits(32):08x}"  # tells what this process tells from what an earlier one told
         self._told = 0
@@ -282,7 +295,7 @@ class Machinery:
 
         Raises: StateInUse, NotUsable; nothing is left running then, and the state file is as it was.
         """
-        points = self._load_state()
+        points, self._records = self._load_state()
         if self._gate_file is not None:
             self._gate_file.clear()
             self.listeners.append(self._show_gate)
@@ -291,7 +304,10 @@ class Machinery:
         except NotUsable:
             await self._dismantle()
             raise
-        self.asked = [Asked(self, block) for block in self.config.services]
+        self.asked = [Asked(self, block, self._records.get(block.name)) for block in self.config.services]
+        await self._find_offers()
+        self.offered = [] if self._offers is None else [Asked(self, block, self._records.get(block.name)) for block in self._offers.services]
+        self._remark_offers()
         self._monitor = Monitor(settings.health_settings(self.config), self._patients())
         self._health = Driver("health", self._monitor, self.clock)
         self._health.on(Notify, self.notify)
@@ -333,11 +349,15 @@ class Machinery:
 
     def _parts(self) -> list[Watched | Told | Asked]:
         """What is looked after, connections first."""
-        return [*self.connections, *self.asked]
+        return [*self.connections, *self._services()]
 
     def _patients(self) -> list[Patient]:
         """Whose health is watched."""
-        return [*(item.session for item in self.connections), *(item.service for item in self.asked)]
+        return [*(item.session for item in self.connections), *(item.service for item in self._services())]
+
+    def _services(self) -> list[Asked]:
+        """Those of the configuration, then those that a host names."""
+        return [*self.asked, *self.offered]
 
     async def _serve(self) -> None:
         """Open what others can ask; here nothing. It comes before the first connection. Raises: AddressInUse."""
@@ -345,6 +365,7 @@ class Machinery:
     async def stop(self) -> None:
         """Close sockets with 1000, save the state, give everything back."""
         ending = () if self.reload is None else (self.reload.close(),)
+        self._offers = None  # what is read of a registry from now on starts nothing any more
         for item in self.connections:
             item.driver.call(item.session.stop)
         self._close_drivers(listening=True)
@@ -378,6 +399,9 @@ class Machinery:
         ending: list[Watched | Told | Asked] = [before[name] for name in (*plan.removed, *plan.replaced)]
         asked, new_asked, ending_asked = self._asked_by(config, plan.services)
         ending += ending_asked
+        taken = {block.name for block in config.services}
+        ending += [self._farewell(item) for item in self.offered if item.service.name in taken]
+        self.offered = [item for item in self.offered if item.service.name not in taken]
         for leaver in ending:
             leaver.end(self.supervisor)
         for name in plan.configured:
@@ -390,11 +414,62 @@ class Machinery:
         self._health.call(self._monitor.configure, settings.health_settings(config), self._patients())
         for beginner in beginning:
             beginner.begin(self.supervisor)
+        leaving = self._leave(ending)
+        await self._find_offers()
+        leaving += self._adopt()
+        await asyncio.gather(*leaving)
+
+    def _leave(self, ending: Iterable[Watched | Told | Asked]) -> list[asyncio.Task[None]]:
         leaving = [asyncio.create_task(leaver.gone()) for leaver in ending]
         for task in leaving:
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
-        await asyncio.gather(*leaving)
+        return leaving
+
+    async def _find_offers(self) -> None:
+        """What hosts offer now, as far as the configuration names their registries."""
+        if self._offers is None:
+            if not any(isinstance(one, TpsPassiveConnection) and one.services_file for one in self.config.connections):
+                return
+            from syncwatch.hosts import Offers
+
+            self._offers = Offers(self._adopt)
+            self.supervisor.each_second(self._offers.beat)
+        await self._offers.configure(self.config)
+
+    def _adopt(self) -> list[asyncio.Task[None]]:
+        """Ask for what the hosts offer now, and for nothing else of theirs; who stays keeps counts and history."""
+        if self._offers is None or self._monitor is None or self._health is None:
+            return []
+        before, blocks = {(item.service.name, item.service.settings.url): item for item in self.offered}, self._offers.services
+        wanted = {(block.name, block.url): block for block in blocks}
+        fresh = {key: Asked(self, block, self._records.get(block.name)) for key, block in wanted.items() if key not in before}
+        ending = [item for key, item in before.items() if key not in wanted]
+        for leaver in ending:
+            self._farewell(leaver).end(self.supervisor)
+        self.offered = [fresh.get(key) or before[key] for key in wanted]
+        for beginner in fresh.values():
+            beginner.driver.wall()
+        if fresh or ending:
+            self._health.call(self._monitor.configure, settings.health_settings(self.config), self._patients())
+            log.info("the services that a host offers", asked=[item.service.name for item in self.offered])
+        for beginner in fresh.values():
+            beginner.begin(self.supervisor)
+        self._remark_offers()
+        return self._leave(ending)
+
+    def _farewell(self, leaver: Asked) -> Asked:
+        """Remember what it has found: a registry that is written anew may be empty for a moment."""
+        record = leaver.service.record()
+        if record is not None:
+            self._records[leaver.service.name] = record
+        return leaver
+
+    def _remark_offers(self) -> None:
+        """What is odd about a registry is told beside the host's connection."""
+        for item in self.connections:
+            if self._offers is not None and not isinstance(item, Watched):
+                item.driver.call(item.session.remark, self._offers.remarks(item.services_file))
 
     def _configure(self, item: Watched | Told, connection: ConnectionBlock) -> None:
         """Go on as `connection` says, which is of the same kind."""
@@ -432,16 +507,16 @@ class Machinery:
 
     # ------------------------------------------------------------------ state
 
-    def _load_state(self) -> dict[str, ResumePoint]:
+    def _load_state(self) -> tuple[dict[str, ResumePoint], dict[str, ServiceRecord]]:
         if self.config.state_dir is None:
             log.info("no state_dir: a restart will not resume")
             self.instance = self._own_name("")
-            return {}
+            return {}, {}
         self._statefile = StateFile(Path(self.config.state_dir), ResumePoint, self.clock)
         self._statusfile = StatusFile(self._statefile.directory, self.clock)
         state = self._statefile.load()
         self.instance = self._own_name(state.instance)
-        return dict(state.connections)
+        return dict(state.connections), dict(state.services)
 
     def _own_name(self, kept: str) -> str:
         return self.config.instance or kept or f"{socket.gethostname()}-{self.entropy.getrandbits(16):04x}"
@@ -450,12 +525,17 @@ class Machinery:
         points = {item.session.name: item.session.resume_point(now) for item in self.connections}
         return {name: point for name, point in points.items() if point is not None}
 
+    def _service_records(self) -> dict[str, ServiceRecord]:
+        """Of the services that are asked now: what nobody asks for any more is forgotten."""
+        records = {item.service.name: item.service.record() for item in self._services()}
+        return {name: record for name, record in records.items() if record is not None}
+
     async def _save_last(self, keeping: list[asyncio.Task[None]]) -> None:
         """When what came last is safe, so that the file knows it."""
         if keeping:
             await asyncio.wait(keeping)
         if self._statefile is not None:
-            await self._statefile.finish(self.instance, self._points(self.clock.monotonic()), SAVE_TIMEOUT_S)
+            await self._statefile.finish(self.instance, self._points(self.clock.monotonic()), SAVE_TIMEOUT_S, self._service_records())
 
     async def _tell_last(self) -> None:
         if self._statusfile is not None:
@@ -480,7 +560,7 @@ class Machinery:
             written = self._statefile.written
             late = any(pressing(item.session.ledger, written.get(item.session.name)) for item in self.watched)
             if self._statefile.due(now, late):
-                self._statefile.offer(now, self.instance, self._points(now))
+                self._statefile.offer(now, self.instance, self._points(now), self._service_records())
         if self._statusfile is not None and self._statusfile.due(now):
             self._statusfile.offer(now, self._status())
 
@@ -527,7 +607,7 @@ class Machinery:
             connections=tuple(item.session.snapshot() for item in self.connections),
             health=self._monitor.snapshot(now),
             hooks=tuple(hooked.hook.snapshot() for hooked in self.hooks),
-            services=tuple(item.service.snapshot() for item in self.asked),
+            services=tuple(item.service.snapshot() for item in self._services()),
             sidecar=SidecarSnapshot(
                 version=__version__,
                 revision=REVISION,

@@ -23,7 +23,7 @@ CHANGEABLE = frozenset({"auto_reload", "log", "connections", "services", "health
 
 SETTINGS = frozenset({
     "connect_timeout", "max_frame", "tls", "proxy", "token_file", "subscribe", "heartbeat", "reconnect", "resync", "verify", "stale_after",
-    "canary", "polling", "audit",
+    "canary", "polling", "audit", "services_file",
 })  # fmt: skip
 """Keys of a connection that a running session takes over. Any other says whose events are watched, and makes a new session.
 

@@ -223,6 +223,7 @@ class TpsPassiveConnection(_Connection, frozen=True, kw_only=True):
     mode: Literal["passive"] = "passive"
     state_path: AnyPath
     branch: Branch
+    services_file: AnyPath | None = None
     heartbeat: HostHeartbeat = HostHeartbeat()
     stale_after_s: Seconds | None = field(default=None, name="stale_after")
 

@@ -77,6 +77,20 @@ class ResumePoint(msgspec.Struct, frozen=True):
         return apart and anchored and read and min(counts) >= 0 and cursor <= MAX_NUMBER
 
 
+class ServiceRecord(msgspec.Struct, frozen=True):
+    """What is kept of a service. `of` says of which one, so that another one under its name does not inherit it; wall times are Unix seconds."""
+
+    of: str
+    since_wall_s: float
+    probes: int = 0
+    failures: int = 0
+    last_healthy_wall_s: float | None = None
+
+    def plausible(self) -> bool:
+        """Whether it can be true: a file may be well-formed and make no sense."""
+        return 0 <= self.failures <= self.probes
+
+
 def totals_only(point: ResumePoint) -> ResumePoint:
     """For a connection that keeps its name and is re-aimed: its totals go on, its position means nothing there."""
     return ResumePoint(saved_wall_s=point.saved_wall_s, upstream=point.upstream, totals=point.totals)

@@ -5,6 +5,7 @@ Law: one probe at a time, and every probe ends: probes = healthy ones + failures
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,8 @@ import msgspec
 from syncwatch.core.effects import Answer, Effect, Effects, Notice, Notify, Poll, Refused
 from syncwatch.core.health import Component, Condition, Reason
 from syncwatch.core.histogram import FAST_S, Histogram
-from syncwatch.core.snapshot import Moment, ServiceSnapshot
+from syncwatch.core.resume import ServiceRecord
+from syncwatch.core.snapshot import Moment, ServiceLifetimeSnapshot, ServiceSnapshot
 from syncwatch.core.states import AttemptFailure, ProbeFailure
 from syncwatch.core.wire import Request
 
@@ -66,12 +68,12 @@ HEALTHY = Verdict()
 
 
 class Service:
-    """The machine of one configured service. `upstream`: scheme, host and port of its URL, for showing."""
+    """The machine of one service. `upstream`: scheme, host and port of its URL, for showing. `record`: what an earlier process has kept, if it is about this one."""
 
     component = Component.SERVICE
     possible_reasons: Sequence[Reason] = (Reason.SERVICE_UNHEALTHY,)
 
-    def __init__(self, name: str, settings: ServiceSettings, entropy: Entropy, upstream: str = "") -> None:
+    def __init__(self, name: str, settings: ServiceSettings, entropy: Entropy, upstream: str = "", record: ServiceRecord | None = None) -> None:
         self.name = name
         self.upstream = upstream
         self.settings = settings
@@ -81,6 +83,9 @@ class Service:
         self.verdict: Verdict | None = None  # of the last probe; None before the first one ended
         self._entropy = entropy
         self._offset_s = 0.0
+        self._of = hashlib.sha256(settings.url.encode()).hexdigest()[:16]  # not the URL itself: it may hold what must not be written down
+        self._before = record if record is not None and record.of == self._of and record.plausible() else None
+        self._counts_since_wall_s: float | None = None if self._before is None else self._before.since_wall_s
         self._running = False
         self._since: Moment | None = None  # of being well, or of not being
         self._last_probe: Moment | None = None
@@ -106,7 +111,26 @@ class Service:
     def wall(self, now: float, offset_s: float) -> Effects:
         """The wall clock is `now + offset_s`."""
         self._offset_s = offset_s
+        if self._counts_since_wall_s is None:
+            self._counts_since_wall_s = now + offset_s
+        kept_s = None if self._before is None else self._before.last_healthy_wall_s
+        if self._last_healthy is None and kept_s is not None:
+            self._last_healthy = Moment(now - max(0.0, now + offset_s - kept_s), kept_s)
         return ()
+
+    def record(self) -> ServiceRecord | None:
+        """What the next process should know. None before the clock was known."""
+        since_s = self._counts_since_wall_s
+        if since_s is None:
+            return None
+        before, healthy = self._before or ServiceRecord(self._of, since_s), self._last_healthy
+        return ServiceRecord(
+            of=self._of,
+            since_wall_s=since_s,
+            probes=before.probes + self.probes,
+            failures=before.failures + sum(self.failures.values()),
+            last_healthy_wall_s=None if healthy is None else healthy.wall_s,
+        )
 
     def start(self, now: float) -> Effects:
         """Begin to ask: soon, but not at once, so that a fleet that is started together does not ask in the same second."""
@@ -219,7 +243,7 @@ class Service:
 
     def snapshot(self) -> ServiceSnapshot:
         """An immutable picture."""
-        verdict = self.verdict
+        verdict, kept = self.verdict, self.record()
         return ServiceSnapshot(
             name=self.name,
             upstream=self.upstream,
@@ -232,4 +256,5 @@ class Service:
             last_healthy=self._last_healthy,
             last_failure=None if verdict is None else verdict.detail,
             next_probe_now_s=self._next_s if self._give_up_s is None and self._next_s != math.inf else None,
+            lifetime=None if kept is None else ServiceLifetimeSnapshot(kept.since_wall_s, kept.probes, kept.failures),
         )

@@ -200,8 +200,16 @@ class ConnectionSnapshot(msgspec.Struct, frozen=True):
         return self.numbering is not Numbering.NONE
 
 
+class ServiceLifetimeSnapshot(msgspec.Struct, frozen=True):
+    """Totals over all processes that shared the state file, this one included, and when they began (wall)."""
+
+    since_wall_s: float
+    probes: int
+    failures: int
+
+
 class ServiceSnapshot(msgspec.Struct, frozen=True):
-    """One service. probes = healthy ones + failures. `healthy` (since `since`): None before the first probe ended.
+    """One service. probes = healthy ones + failures. `healthy` (since `since`): None before the first probe ended. `last_healthy` may be of an earlier process.
 
     `last_failure`: a sentence; None while it is healthy. `next_probe_now_s`: None while a probe is under way, and before the start.
     """
@@ -217,6 +225,7 @@ class ServiceSnapshot(msgspec.Struct, frozen=True):
     last_healthy: Moment | None
     last_failure: str | None
     next_probe_now_s: float | None
+    lifetime: ServiceLifetimeSnapshot | None = None  # None before the clock was known
 
 
 class WatcherSnapshot(msgspec.Struct, frozen=True):

@@ -247,6 +247,14 @@ class Probes(msgspec.Struct, frozen=True):
     next: Due | None
 
 
+class ServiceLifetime(msgspec.Struct, frozen=True):
+    """Totals over all processes that shared the state file, this one included."""
+
+    since: Instant
+    probes: int
+    failures: int
+
+
 class Service(msgspec.Struct, frozen=True):
     """One service. `state`: unknown, healthy, unhealthy; `last_failure`: a sentence; null while it is healthy."""
 
@@ -260,6 +268,7 @@ class Service(msgspec.Struct, frozen=True):
     last_healthy: Instant | None
     last_failure: str | None
     probes: Probes
+    lifetime: ServiceLifetime | None = None
 
 
 class Task(msgspec.Struct, frozen=True):

@@ -139,6 +139,7 @@ def _service(v: ServiceSnapshot, snapshot: Snapshot) -> doc.Service:
             mean_s=_mean_s(v.duration),
             next=doc.due_now(v.next_probe_now_s, at),
         ),
+        lifetime=None if v.lifetime is None else doc.ServiceLifetime(doc.since_wall(v.lifetime.since_wall_s, at), v.lifetime.probes, v.lifetime.failures),
     )
 
 

@@ -71,7 +71,8 @@ def look(path: Path, understand: Callable[[bytes], Picture | str]) -> Look:
     except FileNotFoundError:
         return Look(missing=True)
     except OSError as error:
-        words = f"{path} cannot be read: {error.strerror or error}".lower() if not isinstance(error, Odd) else f"{path} {error}"
+        words = error.strerror if isinstance(error, Odd) else f"cannot be read: {(error.strerror or str(error)).lower()}"
+        words = f"the file {words}"
         return Look(trouble=words, content=hash(words), oversized=error.errno == errno.EFBIG)
     made = understand(content)
     if isinstance(made, str):
@@ -89,13 +90,15 @@ def read(path: Path, at_most: int = MAX_BYTES) -> tuple[bytes, os.stat_result]:
         if error.errno == errno.ELOOP:
             raise Odd(errno.ELOOP, "is a link, which is not followed") from error
         raise
-    with open(opened, "rb", buffering=0) as file:
+    try:
         found = os.fstat(opened)
         if not stat.S_ISREG(found.st_mode):
             raise Odd(errno.EINVAL, "is not a file")
         content = b""
-        while len(content) <= at_most and (more := file.read(at_most + 1 - len(content))):
+        while len(content) <= at_most and (more := os.read(opened, at_most + 1 - len(content))):
             content += more
+    finally:
+        os.close(opened)
     if len(content) > at_most:
         raise Odd(errno.EFBIG, f"is larger than {at_most} bytes")
     return content, found

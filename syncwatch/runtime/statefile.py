@@ -16,11 +16,13 @@ import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
 import structlog
 
+from syncwatch.core.resume import ServiceRecord
 from syncwatch.runtime.clock import SYSTEM, Clock
 from syncwatch.runtime.threads import in_thread
 
@@ -49,6 +51,8 @@ class Stamped(Protocol):
 
 
 T = TypeVar("T", bound=Stamped)
+Services = Mapping[str, ServiceRecord]
+NO_SERVICES: Services = MappingProxyType({})
 
 
 class StateInUse(Exception):  # noqa: N818  a sentence for people
@@ -56,11 +60,12 @@ class StateInUse(Exception):  # noqa: N818  a sentence for people
 
 
 class State(msgspec.Struct, Generic[T], frozen=True):
-    """The content: `instance` is the name of this sidecar, `connections` one entry per configured name."""
+    """The content: `instance` is the name of this sidecar, `connections` one entry per configured name, `services` one per service that is asked."""
 
     schema: int = SCHEMA
     instance: str = ""
     connections: dict[str, T] = {}  # msgspec copies it
+    services: dict[str, ServiceRecord] = {}
 
 
 class StateFile(Generic[T]):
@@ -77,7 +82,7 @@ class StateFile(Generic[T]):
         self._clock = clock
         self._decoder: msgspec.json.Decoder[State[T]] = msgspec.json.Decoder(State[entry])  # type: ignore[valid-type]  # a runtime type
         self._encoder = msgspec.json.Encoder()
-        self._content: tuple[str, dict[str, T]] = ("", {})  # of the last successful write
+        self._content: tuple[str, dict[str, T], dict[str, ServiceRecord]] = ("", {}, {})  # of the last successful write
         self._lock: int | None = None
         self._condition: str | None = None  # why writing fails at present
         self._writing: asyncio.Future[None] | None = None
@@ -156,7 +161,7 @@ class StateFile(Generic[T]):
         """Whether an offer is welcome: each second when something presses, every five when not."""
         return self._writing is None and now >= self._offered_s + (MIN_INTERVAL_S if pressing else CALM_INTERVAL_S)
 
-    def offer(self, now: float, instance: str, connections: Mapping[str, T]) -> None:
+    def offer(self, now: float, instance: str, connections: Mapping[str, T], services: Services = NO_SERVICES) -> None:
         """Write this soon: at once when it is news and the last write was a second ago, else when its stamps need renewal.
 
         Returns at once. What comes while a write is under way waits for the next offer.
@@ -164,19 +169,19 @@ class StateFile(Generic[T]):
         if self._writing is not None or now < self._tried_s + MIN_INTERVAL_S:
             return
         self._offered_s = now
-        if self._known(instance, connections) and now < self._renewed_s + REFRESH_S:
+        if self._known(instance, connections, services) and now < self._renewed_s + REFRESH_S:
             return
         self._tried_s = now
-        self._begin(now, instance, connections)
+        self._begin(now, instance, connections, services)
 
-    async def finish(self, instance: str, connections: Mapping[str, T], timeout_s: float) -> bool:
+    async def finish(self, instance: str, connections: Mapping[str, T], timeout_s: float, services: Services = NO_SERVICES) -> bool:
         """The last write, news or not. Returns whether it is on disk; after `timeout_s` nobody waits any longer."""
         try:
             async with asyncio.timeout(timeout_s):
                 if self._writing is not None:
                     await asyncio.wait([self._writing])
                 # wait() adds its callback behind ours, so that _wrote() has run when it returns.
-                await asyncio.wait([self._begin(self._clock.monotonic(), instance, connections)])
+                await asyncio.wait([self._begin(self._clock.monotonic(), instance, connections, services)])
         except TimeoutError:
             log.error("the state file could not be written in time", path=str(self.path), timeout_s=timeout_s)
             return False
@@ -193,11 +198,11 @@ class StateFile(Generic[T]):
             os.close(self._lock)  # and with it the lock
             self._lock = None
 
-    def _begin(self, now: float, instance: str, connections: Mapping[str, T]) -> asyncio.Future[None]:
-        entries = dict(connections)
-        content = self._encoder.encode(State(SCHEMA, instance, entries))
+    def _begin(self, now: float, instance: str, connections: Mapping[str, T], services: Services) -> asyncio.Future[None]:
+        entries, records = dict(connections), dict(services)
+        content = self._encoder.encode(State(SCHEMA, instance, entries, records))
         self._writing = writing = in_thread(lambda: self._save(content), "statefile")
-        writing.add_done_callback(lambda done: self._wrote(now, (instance, entries), done))
+        writing.add_done_callback(lambda done: self._wrote(now, (instance, entries, records), done))
         return writing
 
     def _save(self, content: bytes) -> None:
@@ -206,16 +211,17 @@ class StateFile(Generic[T]):
             self._prepare()  # the directory could not be used at the start; perhaps it can now
         write(self.directory, content)
 
-    def _known(self, instance: str, connections: Mapping[str, T]) -> bool:
+    def _known(self, instance: str, connections: Mapping[str, T], services: Services) -> bool:
         """Whether it is what was written last, stamps aside."""
-        known, written = self._content
+        known, written, records = self._content
         return (
             instance == known
+            and services == records
             and connections.keys() == written.keys()
             and all(msgspec.structs.replace(entry, saved_wall_s=written[name].saved_wall_s) == written[name] for name, entry in connections.items())  # type: ignore[type-var]  # T is a Struct, which typing cannot say beside a protocol
         )
 
-    def _wrote(self, now: float, content: tuple[str, dict[str, T]], done: asyncio.Future[None]) -> None:
+    def _wrote(self, now: float, content: tuple[str, dict[str, T], dict[str, ServiceRecord]], done: asyncio.Future[None]) -> None:
         self._writing = None
         error = None if done.cancelled() else done.exception()
         if isinstance(error, OSError | StateInUse):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import aiohttp
 import yaml
 
-from tests.integration.sidecar import PATIENCE_S, Document, Sidecar, command, running
+from tests.integration.sidecar import PATIENCE_S, Document, Sidecar, command, running, until
 from tests.integration.test_reload import reloaded
 
 BEAT_S = 0.3
@@ -211,3 +212,63 @@ async def test_totals_go_on_and_the_configuration_is_reloaded(tmp_path: Path) ->
     file.write_text(yaml.safe_dump(configuration(tmp_path)))
     done = await command("check", "config", file)
     assert 0 == done.code, done.err
+
+
+async def service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers each request with 200."""
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    writer.close()
+
+
+async def services(sidecar: Sidecar) -> dict[str, Document]:
+    """What /status says of each."""
+    return {one["name"]: one for one in (await sidecar.status())["services"]}
+
+
+async def test_services_that_a_host_offers_are_asked_and_remembered(tmp_path: Path) -> None:
+    """They exist from the first scrape; the url is asked, not localPort; a name that is configured is the configured one; a registry that is half written
+    changes nothing, a new one does; and when a service was last healthy, and how often it was asked, outlives the sidecar."""
+    registry = tmp_path / "branch-services.json"
+    server = await asyncio.start_server(service, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    here = f"http://127.0.0.1:{port}"
+    registry.write_text(json.dumps({"flair": {"url": here, "localPort": 1}, "taken": {"url": here}, "far": {"url": "http://192.0.2.1/"}}))
+    config = configuration(tmp_path, services_file=str(registry))
+    config["services"] = [{"name": "taken", "url": f"{here}/health", "interval": "1h"}]
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as http:
+        async with running(tmp_path, config, http) as sidecar:
+            scrape = await sidecar.scrape()
+            assert [1, 1] == [len(scrape.all("syncwatch_service_probes_total", target_service=name)) for name in ("taken", "flair")]
+            assert [] == scrape.all("syncwatch_service_probes_total", target_service="far")
+            found = await until(lambda: services(sidecar), lambda all_: all(one["state"] == "healthy" for one in all_.values()))
+            assert ["taken", "flair"] == list(found)
+            c = await sidecar.cast()
+            assert [True, True] == ["service flair: its url says port" in c["report"]["remarks"][0], "service far is not asked" in c["report"]["remarks"][1]]
+            registry.write_text('{"flair": {"url"')
+            await sidecar.until(lambda c: any("is not a registry of services" in one for one in c["report"]["remarks"]))
+            assert ["taken", "flair"] == list(await services(sidecar))
+            registry.write_text(json.dumps({"flair": {"url": here}, "docs": {"url": here}}))
+            found = await until(lambda: services(sidecar), lambda all_: list(all_) == ["taken", "flair", "docs"])
+            assert 1 == found["flair"]["probes"]["total"]
+            await until(lambda: services(sidecar), lambda all_: all_["docs"]["state"] == "healthy")
+            config["services"] = [{"name": "docs", "url": here, "interval": "1h"}]
+            (tmp_path / "syncwatch.yaml").write_text(yaml.safe_dump(config))
+            await reloaded(sidecar)
+            assert ["docs", "flair"] == list(await services(sidecar))
+            assert 1 == len((await sidecar.scrape()).all("syncwatch_service_probes_total", target_service="docs"))
+            assert 0 == (await sidecar.end())[0]
+        server.close()
+        await server.wait_closed()
+        kept = json.loads((tmp_path / "state" / "state.json").read_text())["services"]
+        assert {"docs", "flair"} == set(kept)
+        assert here not in json.dumps(kept)
+        async with running(tmp_path, config, http) as sidecar:
+            before = found["flair"]["last_healthy"]["time"]
+            assert before == (await services(sidecar))["flair"]["last_healthy"]["time"]
+            found = await until(lambda: services(sidecar), lambda all_: all_["flair"]["state"] == "unhealthy")
+            flair = found["flair"]
+            assert (before, 1, 2, 1) == (flair["last_healthy"]["time"], flair["probes"]["total"], flair["lifetime"]["probes"], flair["lifetime"]["failures"])
+            stamp = (await sidecar.scrape()).value("syncwatch_service_last_healthy_timestamp_seconds", target_service="flair")
+            assert before == datetime.fromtimestamp(stamp, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -21,6 +21,7 @@ from syncwatch.core.snapshot import (
     HookSnapshot,
     LifetimeSnapshot,
     Moment,
+    ServiceLifetimeSnapshot,
     ServiceSnapshot,
     SidecarSnapshot,
     Snapshot,
@@ -298,6 +299,7 @@ def service(**changes: Any) -> ServiceSnapshot:
         last_healthy=moment(360.0),
         last_failure="HTTP 503",
         next_probe_now_s=NOW_S + 1.0,
+        lifetime=ServiceLifetimeSnapshot(WALL_S - 86_400.0, 300, 5),
     )
     return msgspec.structs.replace(default, **changes)
 

@@ -197,7 +197,8 @@ PUBLIC: dict[str, set[str]] = {
     },
     "core.snapshot": {
         "Moment", "Transition", "TimelineSnapshot", "HeartbeatSnapshot", "ContinuitySnapshot", "CanarySnapshot", "LifetimeSnapshot",
-        "ConnectionSnapshot", "ReportSnapshot", "ServiceSnapshot", "WatcherSnapshot", "Difference", "MirrorSnapshot", "HookSnapshot", "TaskSnapshot", "SidecarSnapshot",
+        "ConnectionSnapshot", "ReportSnapshot", "ServiceLifetimeSnapshot", "ServiceSnapshot", "WatcherSnapshot",
+        "Difference", "MirrorSnapshot", "HookSnapshot", "TaskSnapshot", "SidecarSnapshot",
         "Snapshot",
     },
     "core.hook": {
@@ -219,7 +220,7 @@ PUBLIC: dict[str, set[str]] = {
     },
     "core.occasions": {"FIELDS", "Value", "told"},
     "core.resume": {
-        "IDENTITIES_KEPT", "PRESSING_NUMBERS", "Totals", "FeedPoint", "ResumePoint", "totals_only", "capture", "pressing", "restore",
+        "IDENTITIES_KEPT", "PRESSING_NUMBERS", "Totals", "FeedPoint", "ResumePoint", "ServiceRecord", "totals_only", "capture", "pressing", "restore",
     },
     "core.monitor": {"SIDECAR", "DOWN", "UNDAMPED", "LOOK_S", "HealthSettings", "Watched", "Damped", "Monitor"},
     "core.ledger": {"Settled", "Ledger"},

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from syncwatch.core.effects import Answer, Effects, Notice, Poll, Refused
 from syncwatch.core.health import Component, Condition, Reason
 from syncwatch.core.service import SEARCHED_BYTES, Service, ServiceSettings
-from syncwatch.core.snapshot import Moment, ServiceSnapshot
+from syncwatch.core.snapshot import Moment, ServiceLifetimeSnapshot, ServiceSnapshot
 from syncwatch.core.states import AttemptFailure, ProbeFailure
 from syncwatch.core.wire import Request
 
@@ -328,3 +328,48 @@ def test_new_expectations_are_asked_about_soon() -> None:
     assert (1, True) == (desk.seen.probes, desk.seen.healthy)
     desk.answer(OK)
     assert (2, False, "HTTP 200, not 204") == (desk.seen.probes, desk.seen.healthy, desk.seen.last_failure)
+
+
+def test_what_is_kept_goes_on_in_the_next_process() -> None:
+    """When it was last healthy, and how often it was asked, with how many failures; counters begin at 0 all the same."""
+    desk = Desk()
+    desk.answer(OK)
+    desk.answer(BROKEN)
+    healthy = desk.seen.last_healthy
+    assert healthy is not None
+    record = desk.service.record()
+    assert record is not None
+    assert (WALL_S, 2, 1, healthy.wall_s) == (record.since_wall_s, record.probes, record.failures, record.last_healthy_wall_s)
+    again = Service("flair", ServiceSettings(URL), Middle(), "", record)
+    again.wall(7.0, healthy.wall_s + 60.0 - 7.0)
+    seen = again.snapshot()
+    assert (0, None, Moment(-53.0, healthy.wall_s)) == (seen.probes, seen.healthy, seen.last_healthy)
+    assert seen.lifetime is not None
+    assert (WALL_S, 2, 1) == (seen.lifetime.since_wall_s, seen.lifetime.probes, seen.lifetime.failures)
+    assert record == again.record()
+
+
+def test_another_service_under_the_name_inherits_nothing() -> None:
+    """Nor does anybody inherit what makes no sense. The record does not hold the URL, which may hold a secret."""
+    desk = Desk()
+    desk.answer(OK)
+    record = desk.service.record()
+    assert record is not None
+    assert URL not in str(record)
+    for other, kept in ((URL + "?", record), (URL, msgspec.structs.replace(record, failures=2))):
+        again = Service("flair", ServiceSettings(other), Middle(), "", kept)
+        assert again.record() is None
+        again.wall(0.0, WALL_S + 9.0)
+        assert again.snapshot().last_healthy is None
+        assert again.snapshot().lifetime == ServiceLifetimeSnapshot(WALL_S + 9.0, 0, 0)
+
+
+def test_a_last_healthy_time_in_the_future_is_of_now() -> None:
+    """A clock that was set back makes no negative age."""
+    desk = Desk()
+    desk.answer(OK)
+    again = Service("flair", ServiceSettings(URL), Middle(), "", desk.service.record())
+    again.wall(5.0, WALL_S - 1e6)
+    seen = again.snapshot().last_healthy
+    assert seen is not None
+    assert 5.0 == seen.now_s

@@ -20,7 +20,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from syncwatch.core.resume import ResumePoint, Totals
+from syncwatch.core.resume import ResumePoint, ServiceRecord, Totals
 from syncwatch.runtime.clock import Clock
 from syncwatch.runtime.statefile import FILE, LOCK, MAX_BYTES, REFRESH_S, State, StateFile, StateInUse, write
 
@@ -385,3 +385,19 @@ def test_the_lock_is_not_inherited(tmp_path: Path) -> None:
     assert file._lock is not None
     assert fcntl.fcntl(file._lock, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
     file.close()
+
+
+async def test_services_are_kept_beside_the_connections(tmp_path: Path) -> None:
+    """What is new about a service is news; a state file from before there were any is read all the same."""
+    file = opened(tmp_path / "state")
+    file.load()
+    record = ServiceRecord("0123abcd", WALL_S, 7, 2, WALL_S - 5.0)
+    assert await file.finish("x", {}, 5.0, {"flair": record})
+    assert file._known("x", {}, {"flair": record})
+    assert not file._known("x", {}, {"flair": msgspec.structs.replace(record, probes=8)})
+    file.close()
+    assert {"flair": record} == opened(tmp_path / "state").load().services
+    older = tmp_path / "older"
+    older.mkdir(0o700)
+    (older / "state.json").write_text('{"schema":1,"instance":"x","connections":{}}')
+    assert State(1, "x") == opened(older).load()

@@ -62,7 +62,8 @@ connections.expiry: token certificate
 connections.lifetime: since events reconnects missed recovered lost unaccounted late resets
 connections.report: path read written pid process reconnects remarks
 connections.transitions: at from_state to_state reason
-services: name upstream health state state_since reasons last_probe last_healthy last_failure probes
+services: name upstream health state state_since reasons last_probe last_healthy last_failure probes lifetime
+services.lifetime: since probes failures
 services.probes: total failures mean_s next
 hooks: name delivered retried dropped waiting last_failure
 sidecar: version revision python_version instance started suspended event_loop_lag_s tasks state_file gate_file config callback_errors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from syncwatch.exposition import document as doc
 from syncwatch.exposition.terminal.page import Page
-from syncwatch.exposition.terminal.words import ago, each, number, span
+from syncwatch.exposition.terminal.words import ago, counted, each, minute, number, span
 
 
 def services(page: Page, status: doc.Status) -> None:
@@ -26,6 +26,8 @@ def service(page: Page, v: doc.Service) -> None:
         page.fact("was healthy", ago(v.last_healthy), beside=True)
     if page.verbose:
         page.fact("probes", _probes(v.probes))
+        if v.lifetime is not None:
+            page.fact("lifetime", f"{counted(v.lifetime.probes, 'probe')}, {number(v.lifetime.failures)} failed, since {minute(v.lifetime.since.time)}")
 
 
 def _standing(page: Page, v: doc.Service) -> str:

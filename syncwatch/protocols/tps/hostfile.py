@@ -140,7 +140,10 @@ def _seconds(text: str) -> float:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("a time without a zone")
-    return moment.timestamp()
+    seconds = moment.timestamp()
+    if seconds < 0.0:
+        raise ValueError("a time before 1970")
+    return seconds
 
 
 def _cut(text: str) -> str:
