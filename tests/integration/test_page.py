@@ -123,6 +123,7 @@ async def test_a_dropped_connection_is_shown_within_a_second(tmp_path: Path, tab
             delays_s.append(seen_ms / 1000 - msgspec.convert(fell["at"]["time"], datetime).timestamp())
             if number == 0:
                 await tab.shows("the server refused with HTTP 503")
+                await tab.until("document.querySelector('#connection-cast dt').innerText === 'next attempt'")
                 assert "read closed: cast: reconnecting" == await tab.text("#read")
                 assert (await tab.run("document.title")).startswith("○ down · syncwatch ")
                 fault = await tab.screenshot(folder / "page-fault.png")
