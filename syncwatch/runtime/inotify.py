@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import queue
 import select
 import struct
+import sys
+import termios
 import threading
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -95,12 +98,14 @@ class Kernel:
         self._remove(self.fd, wd)
 
     def read(self) -> Iterator[tuple[int, int, bytes]]:
-        """What has happened so far: watch, mask, name."""
-        while True:
+        """What has happened until now, and no further (a steady stream would never end): watch, mask, name."""
+        left = int.from_bytes(fcntl.ioctl(self.fd, termios.FIONREAD, b"\0" * 4), sys.byteorder)
+        while left > 0:
             try:
                 data = os.read(self.fd, READ_BYTES)
             except BlockingIOError:
                 return
+            left -= len(data)
             at = 0
             while at < len(data):
                 wd, mask, _, length = _HEAD.unpack_from(data, at)
