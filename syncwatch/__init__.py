@@ -10,14 +10,17 @@ from syncwatch.version import __version__
 if TYPE_CHECKING:
     from syncwatch.config import ConfigError
     from syncwatch.exposition.healthstatus import HealthReason, HealthStatus
-    from syncwatch.watch import Watch
+    from syncwatch.exposition.http import Flushed
+    from syncwatch.watch import Mirror, Watch
 
-__all__ = ["ConfigError", "HealthReason", "HealthStatus", "Watch", "__version__"]
+__all__ = ["ConfigError", "Flushed", "HealthReason", "HealthStatus", "Mirror", "Watch", "__version__"]
 
 _HOMES = {
     "ConfigError": "syncwatch.config",
+    "Flushed": "syncwatch.exposition.http",
     "HealthReason": "syncwatch.exposition.healthstatus",
     "HealthStatus": "syncwatch.exposition.healthstatus",
+    "Mirror": "syncwatch.watch",
     "Watch": "syncwatch.watch",
 }
 

@@ -31,6 +31,7 @@ from syncwatch.config import (
     read_secret,
 )
 from syncwatch.config import Hook as HookBlock
+from syncwatch.config import Mirror as MirrorBlock
 from syncwatch.config import Service as ServiceBlock
 from syncwatch.core.effects import Notice, Notify
 from syncwatch.core.monitor import Monitor
@@ -39,7 +40,7 @@ from syncwatch.core.session import Session
 from syncwatch.core.snapshot import Moment, SidecarSnapshot, Snapshot
 from syncwatch.exposition import web
 from syncwatch.exposition.events import Broadcast
-from syncwatch.exposition.http import Controls, local_app, public_app
+from syncwatch.exposition.http import Controls, Flushed, local_app, public_app
 from syncwatch.exposition.metrics import build_registry
 from syncwatch.exposition.negotiation import render
 from syncwatch.reload import Reload
@@ -56,10 +57,12 @@ from syncwatch.version import REVISION, __version__
 
 if TYPE_CHECKING:
     from syncwatch.config.connections import Connection as ConnectionBlock
+    from syncwatch.core.mirror_rules import Side
     from syncwatch.core.monitor import Watched as Patient
     from syncwatch.hosts import Offers, Told
     from syncwatch.runtime.filestore import FileStore
     from syncwatch.runtime.gatefile import GateFile
+    from syncwatch.runtime.watcher import Watcher
 
 STORE_TIMEOUT_S = 10.0
 """So long may it take at the end until what came last is safe: the only thing for which the end is not a matter of two seconds, since nobody would send it again."""
@@ -78,6 +81,7 @@ _LEVELS = {
     Notice.RESET: "warning",
     Notice.DEGRADED: "warning",
     Notice.HOOK: "warning",
+    Notice.MIRROR_TROUBLE: "warning",
     Notice.NO_ECHO: "warning",
     Notice.STORAGE: "warning",
 }
@@ -248,9 +252,82 @@ class Asked:
         await self.poller.close()
 
 
+class Mirrored:
+    """One mirror with everything that serves it."""
+
+    def __init__(self, app: Machinery, block: MirrorBlock) -> None:
+        from syncwatch.core.mirror import Mirror
+        from syncwatch.core.mirror_rules import Side
+        from syncwatch.runtime.mirroring import Pair
+        from syncwatch.runtime.mirrors import Mirroring
+
+        self.mirror = Mirror(block.name, settings.mirror_settings(block))
+        self.flush_timeout_s = block.flush_timeout_s
+        self.driver = Driver(f"mirror/{block.name}", self.mirror, app.clock)
+        self.work = Mirroring(self.driver, self.mirror, Pair(settings.pair_settings(block), app.clock))
+        self.driver.on(Notify, app.notify)
+        self.roots = [self._watch(app, block, side) for side in Side]
+        if block.mode == "sync":
+            log.info("a mirror is in mode sync: it copies and deletes", mirror=block.name, mount=str(block.mount), project=str(block.project))
+
+    def _watch(self, app: Machinery, block: MirrorBlock, side: Side) -> Watcher:
+        """The watch of one root. Who observes writes nothing, not even a sentinel."""
+        from syncwatch.core.ignores import Ignores
+        from syncwatch.core.watch import Watch, WatchSettings
+        from syncwatch.runtime.mirrors import Ear
+        from syncwatch.runtime.watcher import Watcher
+
+        root = block.mount if side == "mount" else block.project
+        sentinel = WatchSettings() if block.mode == "sync" else WatchSettings(interval_s=None)
+        watch = Watch(f"{block.name}/{side}", sentinel, str(root))
+        driver = Driver(f"mirror/{block.name}/{side}", watch, app.clock)
+        driver.on(Notify, app.notify)
+        watcher = Watcher(driver, watch, root, Ignores(block.ignore), f"{app.instance}-{block.name}")
+        watcher.listen(Ear(self.driver, self.mirror, side))
+        return watcher
+
+    def configure(self, block: MirrorBlock) -> None:
+        """Other times for the same trees and rules."""
+        self.flush_timeout_s = block.flush_timeout_s
+        self.work.pair.configure(block.reconcile.degraded_s)
+        self.driver.call(self.mirror.configure, settings.mirror_settings(block))
+
+    def begin(self, supervisor: Supervisor) -> None:
+        """Be looked after, watch both roots, and compare."""
+        supervisor.watch(self.driver)
+        supervisor.each_second(self.beat)
+        for root in self.roots:
+            root.driver.wall()
+            supervisor.watch(root.driver)
+            root.driver.call(root.watch.start)
+        self.driver.call(self.mirror.start)
+
+    def end(self, supervisor: Supervisor) -> None:
+        """Compare no more; nobody looks after it any more."""
+        self.driver.call(self.mirror.stop)
+        self.work.close()
+        self.driver.close()
+        supervisor.unwatch(self.driver)
+        supervisor.not_each_second(self.beat)
+        for root in self.roots:
+            root.driver.call(root.watch.stop)
+            root.driver.close()
+            supervisor.unwatch(root.driver)
+
+    def beat(self, now: float) -> None:
+        """Once a second: how far a comparison is, and how the watches are, whatever changed that."""
+        self.work.beat(now)
+        for root in self.roots:
+            root.tell()
+
+    async def gone(self) -> None:
+        """When nothing is written any more, and nothing is watched."""
+        await asyncio.gather(self.work.gone(), *(root.gone() for root in self.roots))
+
+
 class Machinery:
     """Everything that watches, without a listener: what the sidecar and the library share. `stop` takes at most two seconds, unless there is
-    mail to store.
+    mail to store, after what mirrors may take to flush.
 
     With a `file` the configuration can be loaded again. `listeners` are told every notice, in order, on the event loop's thread; they return at once and never raise.
     """
@@ -267,6 +344,7 @@ class Machinery:
         self.asked: list[Asked] = []
         self.offered: list[Asked] = []  # those that a host names
         self._offers: Offers | None = None
+        self.mirrored: list[Mirrored] = []
         self.hooks: list[Hooked] = []
         self.callbacks = Callbacks()
         self.listeners: list[Callable[[Notify], None]] = [self.callbacks.offer]
@@ -308,6 +386,7 @@ class Machinery:
         await self._find_offers()
         self.offered = [] if self._offers is None else [Asked(self, block, self._records.get(block.name)) for block in self._offers.services]
         self._remark_offers()
+        self.mirrored = [Mirrored(self, block) for block in self.config.mirrors]
         self._monitor = Monitor(settings.health_settings(self.config), self._patients())
         self._health = Driver("health", self._monitor, self.clock)
         self._health.on(Notify, self.notify)
@@ -347,13 +426,17 @@ class Machinery:
         """The connections of our own."""
         return [item for item in self.connections if isinstance(item, Watched)]
 
-    def _parts(self) -> list[Watched | Told | Asked]:
+    def _parts(self) -> list[Watched | Told | Mirrored | Asked]:
         """What is looked after, connections first."""
-        return [*self.connections, *self._services()]
+        return [*self.connections, *self.mirrored, *self._services()]
 
     def _patients(self) -> list[Patient]:
         """Whose health is watched."""
-        return [*(item.session for item in self.connections), *(item.service for item in self._services())]
+        return [
+            *(item.session for item in self.connections),
+            *(item.mirror for item in self.mirrored),
+            *(item.service for item in self._services()),
+        ]
 
     def _services(self) -> list[Asked]:
         """Those of the configuration, then those that a host names."""
@@ -363,7 +446,9 @@ class Machinery:
         """Open what others can ask; here nothing. It comes before the first connection. Raises: AddressInUse."""
 
     async def stop(self) -> None:
-        """Close sockets with 1000, save the state, give everything back."""
+        """Flush the mirrors, close sockets with 1000, save the state, give everything back."""
+        if self.mirrored:
+            await self._flush_last()
         ending = () if self.reload is None else (self.reload.close(),)
         self._offers = None  # what is read of a registry from now on starts nothing any more
         for item in self.connections:
@@ -396,9 +481,10 @@ class Machinery:
             raise ConfigError([config.source.mistake(error.key, error.text)]) from None
         if "log" in plan.others:
             logs.adjust(config.log.level, config.log.format)
-        ending: list[Watched | Told | Asked] = [before[name] for name in (*plan.removed, *plan.replaced)]
+        ending: list[Watched | Told | Mirrored | Asked] = [before[name] for name in (*plan.removed, *plan.replaced)]
         asked, new_asked, ending_asked = self._asked_by(config, plan.services)
-        ending += ending_asked
+        mirrored, new_mirrored, ending_mirrored = self._mirrored_by(config, plan.mirrors)
+        ending += [*ending_mirrored, *ending_asked]
         taken = {block.name for block in config.services}
         ending += [self._farewell(item) for item in self.offered if item.service.name in taken]
         self.offered = [item for item in self.offered if item.service.name not in taken]
@@ -406,11 +492,12 @@ class Machinery:
             leaver.end(self.supervisor)
         for name in plan.configured:
             self._configure(before[name], connections[name])
-        beginning: list[Watched | Told | Asked] = [*fresh.values(), *new_asked]
+        beginning: list[Watched | Told | Mirrored | Asked] = [*fresh.values(), *new_mirrored, *new_asked]
         for beginner in beginning:
             beginner.driver.wall()
         self.connections = [fresh.get(name) or before[name] for name in connections]
         self.asked = asked
+        self.mirrored = mirrored
         self._health.call(self._monitor.configure, settings.health_settings(config), self._patients())
         for beginner in beginning:
             beginner.begin(self.supervisor)
@@ -419,7 +506,7 @@ class Machinery:
         leaving += self._adopt()
         await asyncio.gather(*leaving)
 
-    def _leave(self, ending: Iterable[Watched | Told | Asked]) -> list[asyncio.Task[None]]:
+    def _leave(self, ending: Iterable[Watched | Told | Mirrored | Asked]) -> list[asyncio.Task[None]]:
         leaving = [asyncio.create_task(leaver.gone()) for leaver in ending]
         for task in leaving:
             self._leaving.add(task)
@@ -488,6 +575,36 @@ class Machinery:
             before[name].driver.call(before[name].service.configure, settings.service_settings(blocks[name]))
         going = [before[name] for name in (*fates.removed, *fates.replaced)]
         return [fresh.get(name) or before[name] for name in blocks], list(fresh.values()), going
+
+    def _mirrored_by(self, config: Config, fates: Fates) -> tuple[list[Mirrored], list[Mirrored], list[Mirrored]]:
+        """The same of mirrors."""
+        before, blocks = {item.mirror.name: item for item in self.mirrored}, {block.name: block for block in config.mirrors}
+        fresh = {name: Mirrored(self, blocks[name]) for name in (*fates.added, *fates.replaced)}
+        for name in fates.configured:
+            before[name].configure(blocks[name])
+        going = [before[name] for name in (*fates.removed, *fates.replaced)]
+        return [fresh.get(name) or before[name] for name in blocks], list(fresh.values()), going
+
+    async def flush(self, timeout_s: float | None = None, name: str | None = None) -> Flushed | None:
+        """Every mirror (or the one of this name) compares everything until nothing differs, for so long; None: each for as long as its configuration says.
+
+        Returns None when there is none.
+        """
+        chosen = [item for item in self.mirrored if name is None or item.mirror.name == name]
+        if not chosen:
+            return None
+        waits = ((item, item.flush_timeout_s if timeout_s is None else timeout_s) for item in chosen)
+        ended = await asyncio.gather(*(item.work.flush(wait_s) for item, wait_s in waits))
+        return Flushed(all(one.complete for one in ended), sum(one.files for one in ended), sum(one.pending for one in ended))
+
+    async def _flush_last(self) -> None:
+        """What was written before the end is still brought over."""
+        flushed = await self.flush()
+        if flushed is not None:
+            say = log.info if flushed.complete else log.warning
+            say("mirrors were flushed before the end", complete=flushed.complete, files=flushed.files, pending=flushed.pending)
+        for item in self.mirrored:
+            item.end(self.supervisor)
 
     def _close_drivers(self, listening: bool = False) -> None:
         """`listening`: but for those that have to hear what was on its way; they close when that is over."""
@@ -608,6 +725,7 @@ class Machinery:
             health=self._monitor.snapshot(now),
             hooks=tuple(hooked.hook.snapshot() for hooked in self.hooks),
             services=tuple(item.service.snapshot() for item in self._services()),
+            mirrors=tuple(item.mirror.snapshot() for item in self.mirrored),
             sidecar=SidecarSnapshot(
                 version=__version__,
                 revision=REVISION,
@@ -652,7 +770,7 @@ class App(Machinery):
         registry = build_registry(self.snapshot)
         public = public_app(self.snapshot, lambda accept, encoding, names: render(registry, accept, encoding, names))
         hosts = (str(self.config.local_listen),)
-        controls = Controls(reload=None if self.reload is None else self.reload.now)
+        controls = Controls(reload=None if self.reload is None else self.reload.now, flush=self.flush)
         local = local_app(self.snapshot, controls, self.broadcast, self._local_token(), hosts)
         for name, app, address in (("listen", public, self.config.listen), ("local_listen", local, self.config.local_listen)):
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.3)

@@ -69,19 +69,21 @@ def find(url: str | None, config: str | None, state_dir: str | None, token_file:
     return place
 
 
-def document(place: Place, path: str, *keys: str) -> tuple[int, Document]:
+def document(place: Place, path: str, *keys: str, method: str = "GET", timeout_s: float = TIMEOUT_S) -> tuple[int, Document]:
     """The HTTP status and the JSON answer of a sidecar, which has these keys. Raises: Unreachable, Misasked."""
     if place.url is None:
         raise Unreachable("its address is not known")
     url = f"{place.url.rstrip('/')}{path}"
     try:
-        status, body = _ask(url, place.token_file)
+        status, body = _ask(url, place.token_file, method, timeout_s)
     except OSError as error:
-        raise Unreachable(f"{url} cannot be asked: {_why(error)}") from None
+        raise Unreachable(f"{url} cannot be asked: {_why(error, timeout_s)}") from None
     except (http.client.InvalidURL, ValueError) as error:
         raise Misasked(f"--url: {url!r}: {error}") from None
     except http.client.HTTPException:  # its text is whatever was answered
         raise Unreachable(f"{url} does not speak HTTP") from None
+    if status == 501:
+        raise Misasked(body.decode(errors="replace").strip())
     if status not in (200, 503):
         raise Unreachable(f"{url} answered HTTP {status}")
     try:
@@ -136,26 +138,26 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         """None: not followed."""
 
 
-def _ask(url: str, token_file: Path | None) -> tuple[int, bytes]:
-    """One GET, past any proxy of the environment: the sidecar is local. Raises: OSError, HTTPException, ValueError when nobody answers properly."""
-    request = urllib.request.Request(url, headers={"Accept": "application/json"})
+def _ask(url: str, token_file: Path | None, method: str, timeout_s: float) -> tuple[int, bytes]:
+    """One request, past any proxy of the environment: the sidecar is local. Raises: OSError, HTTPException, ValueError when nobody answers properly."""
+    request = urllib.request.Request(url, headers={"Accept": "application/json"}, method=method)
     if token_file is not None:
         try:
             request.add_header("Authorization", f"Bearer {read_secret(token_file).reveal()}")
         except SecretError as error:
             raise Unreachable(f"{url} cannot be asked: {error}") from None
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects).open(request, timeout=TIMEOUT_S) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects).open(request, timeout=timeout_s) as answer:
             return answer.status, answer.read(MAX_BYTES)
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read(MAX_BYTES)
 
 
-def _why(error: OSError) -> str:
+def _why(error: OSError, timeout_s: float) -> str:
     reason = getattr(error, "reason", None) or error
     if isinstance(reason, TimeoutError):
-        return f"no answer within {TIMEOUT_S:g} s"
+        return f"no answer within {timeout_s:g} s"
     if isinstance(reason, OSError) and reason.strerror:
         return reason.strerror.lower()
     return str(reason)

@@ -190,6 +190,37 @@ def gate(url: str | None, config: str | None, token_file: str | None, purpose: s
     raise SystemExit(0 if code == 200 and document["open"] is True else 1)
 
 
+@main.command()
+@_url
+@_config
+@_token
+@click.option("--wait", default="20s", show_default=True, help="For so long at most: 250ms, 20s, 2m.")
+@click.option("--quiet", "-q", is_flag=True, help="Only the exit code.")
+def flush(url: str | None, config: str | None, token_file: str | None, wait: str, quiet: bool) -> None:
+    """Bring every finished write of the mirrors to the other side. Exit code 0 done, 1 something is pending, 3 not reachable."""
+    from syncwatch import asking
+    from syncwatch.config.mistakes import WrongValueError
+    from syncwatch.config.values import duration_between
+
+    try:
+        wait_s = duration_between()(wait)
+    except WrongValueError as error:
+        _fail(f"--wait: {error}")
+    try:
+        place = _place(url, config, None, token_file)
+        _, found = asking.document(
+            place, f"/flush?timeout_s={wait_s:g}", "complete", "files", "pending", method="POST", timeout_s=wait_s + asking.TIMEOUT_S
+        )
+    except asking.Misasked as error:
+        _fail(str(error))
+    except asking.Unreachable as error:
+        _unreachable(str(error))
+    if not quiet:
+        moved, pending = (f"{found[key]} {'file' if found[key] == 1 else 'files'}" for key in ("files", "pending"))
+        click.echo(f"complete: {moved} moved" if found["complete"] is True else f"not complete: {pending} pending, {moved} moved")
+    raise SystemExit(0 if found["complete"] is True else 1)
+
+
 @main.group()
 def check() -> None:
     """Validate before rollout."""

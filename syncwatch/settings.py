@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from syncwatch.config import (
     Config,
     Hook,
+    Mirror,
     RelaycastConnection,
     RelayfileConnection,
     Service,
@@ -28,11 +29,13 @@ from syncwatch.runtime.tls import TlsSettings
 
 if TYPE_CHECKING:
     from syncwatch.core.hook import HookSettings
+    from syncwatch.core.mirror import MirrorSettings
     from syncwatch.core.reported import ReportedSettings
     from syncwatch.core.service import ServiceSettings
     from syncwatch.protocols.relaycast import Relaycast
     from syncwatch.protocols.relayfile import Relayfile
     from syncwatch.protocols.tps.codec import Tps
+    from syncwatch.runtime.mirroring import PairSettings
 
 
 def upstream(url: str) -> str:
@@ -191,6 +194,36 @@ def service_settings(service: Service) -> ServiceSettings:
         timeout_s=service.timeout_s,
         expect_status=service.expect_status,
         expect_body=None if service.expect_body is None else compiled(service.expect_body),
+    )
+
+
+def mirror_settings(mirror: Mirror) -> MirrorSettings:
+    """The machine's settings of one mirror."""
+    from syncwatch.core.mirror import MirrorSettings
+
+    return MirrorSettings(
+        acts=mirror.mode == "sync",
+        debounce_s=mirror.debounce_s,
+        healthy_s=mirror.reconcile.healthy_s,
+        degraded_s=mirror.reconcile.degraded_s,
+        mount=str(mirror.mount),
+        project=str(mirror.project),
+    )
+
+
+def pair_settings(mirror: Mirror) -> PairSettings:
+    """What the thread that does a mirror's work has to know: the roots and the rules between them."""
+    from syncwatch.runtime.mirroring import PairSettings
+
+    return PairSettings(
+        name=mirror.name,
+        mount=str(mirror.mount),
+        project=str(mirror.project),
+        acts=mirror.mode == "sync",
+        ignore=mirror.ignore,
+        read_only=mirror.read_only,
+        keep_conflicts=mirror.keep_conflicts,
+        hold_s=mirror.reconcile.degraded_s,
     )
 
 

@@ -18,6 +18,7 @@ from syncwatch.config import Config, ConfigError, load, parse_values, unreadable
 from syncwatch.core.effects import Notice, Notify
 from syncwatch.exposition import healthstatus
 from syncwatch.exposition.healthstatus import HealthStatus
+from syncwatch.exposition.http import Flushed
 
 NAME = "Watch"
 """Stands in a ConfigError where a file's name would."""
@@ -66,7 +67,7 @@ class Watch:
         self._state = "running"
 
     async def stop(self) -> None:
-        """Close the connections in good order and save the state, within two seconds (ten more where mail waits for a slow disk). A second call changes nothing."""
+        """Flush the mirrors (each for at most its `flush_timeout`), then close the connections in good order and save the state, within two seconds (ten more where mail waits for a slow disk). A second call changes nothing."""
         if self._state == "running":
             self._state = "stopped"
             self._news.set()
@@ -113,6 +114,12 @@ class Watch:
     def _heard(self, _notify: Notify) -> None:
         self._news.set()
 
+    def mirror(self, name: str) -> Mirror:
+        """The mirror of that name. Raises: RuntimeError when it is not running; KeyError for a name that is not configured."""
+        if name not in {one.mirror.name for one in self._running().mirrored}:
+            raise KeyError(name)
+        return Mirror(self._running, name)
+
     # ------------------------------------------------------------------ being told
 
     def on_degraded(self, callback: F) -> F:
@@ -135,6 +142,32 @@ class Watch:
     def _on(self, notice: Notice, callback: F) -> F:
         self._machinery.callbacks.add(notice, callback)
         return callback
+
+
+class Mirror:
+    """One mirror of a Watch that runs."""
+
+    def __init__(self, running: Callable[[], Machinery], name: str) -> None:
+        self.name = name
+        self._running = running
+
+    async def flush(self, timeout_s: float | None = None) -> Flushed:
+        """Bring every write that was finished before this call to the other side; in mode observe, wait until both trees agree.
+
+        Without a timeout it may take the `flush_timeout` of the configuration. `complete` says whether nothing was left, `files` how many were moved since the call, `pending` how
+        many paths still differ. Raises: RuntimeError when the Watch does not run any more; KeyError when the mirror was taken out of it.
+        """
+        flushed = await self._running().flush(timeout_s, self.name)
+        if flushed is None:
+            raise KeyError(self.name)
+        return flushed
+
+    def watchers_healthy(self) -> bool:
+        """Whether a change on either side would be noticed now. Raises: as `flush`."""
+        for one in self._running().mirrored:
+            if one.mirror.name == self.name:
+                return one.mirror.watchers_healthy
+        raise KeyError(self.name)
 
 
 def _checked(given: Mapping[str, object] | str | Path) -> Config:

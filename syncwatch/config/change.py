@@ -6,9 +6,9 @@ restart, a connection's key that is not named here makes a new session. Nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,9 +16,9 @@ from syncwatch.config.connections import Connection
 from syncwatch.config.decode import keys_of
 from syncwatch.config.endpoints import Address
 from syncwatch.config.mistakes import Mistake, in_order
-from syncwatch.config.schema import Config
+from syncwatch.config.schema import Config, Mirror, Service
 
-CHANGEABLE = frozenset({"auto_reload", "log", "connections", "services", "health"})
+CHANGEABLE = frozenset({"auto_reload", "log", "connections", "mirrors", "services", "health"})
 """Top-level keys that may change while it runs; any other needs a restart."""
 
 SETTINGS = frozenset({
@@ -31,11 +31,12 @@ SETTINGS = frozenset({
 who is watched: a token moves to another path more often than it becomes another agent's, and that is found by the overlap proof.
 """
 
+B = TypeVar("B", Service, Mirror)
 _SHOWN = (str, Path, Address, type(None))
 
 
 class Fates(msgspec.Struct, frozen=True):
-    """Names of services, as those of connections in a Plan. Another URL is another service."""
+    """Names of mirrors or services, as those of connections in a Plan. Another URL is another service; other roots, another mode or other rules are another mirror."""
 
     kept: tuple[str, ...] = ()
     configured: tuple[str, ...] = ()
@@ -43,10 +44,9 @@ class Fates(msgspec.Struct, frozen=True):
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
 
-    @property
-    def changes(self) -> dict[str, tuple[str, ...]]:
-        """What is to be done, for the log."""
-        done = {f"services_{word}": getattr(self, word) for word in ("configured", "replaced", "added", "removed")}
+    def changes(self, kind: str) -> dict[str, tuple[str, ...]]:
+        """What is to be done to the components of this kind, for the log."""
+        done = {f"{kind}_{word}": getattr(self, word) for word in ("configured", "replaced", "added", "removed")}
         return {word: names for word, names in done.items() if names}
 
 
@@ -59,15 +59,16 @@ class Plan(msgspec.Struct, frozen=True):
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     services: Fates = Fates()
+    mirrors: Fates = Fates()
     others: tuple[str, ...] = ()
-    """Top-level keys, `connections` and `services` apart, that say something else."""
+    """Top-level keys, `connections`, `mirrors` and `services` apart, that say something else."""
     refusals: tuple[Mistake, ...] = ()
 
     @property
     def changes(self) -> dict[str, tuple[str, ...]]:
         """What is to be done, for the log; empty when the two say the same."""
         done = {"configured": self.configured, "replaced": self.replaced, "added": self.added, "removed": self.removed, "keys": self.others}
-        return {word: names for word, names in done.items() if names} | self.services.changes
+        return {word: names for word, names in done.items() if names} | self.services.changes("services") | self.mirrors.changes("mirrors")
 
 
 def plan(old: Config, new: Config) -> Plan:
@@ -79,8 +80,9 @@ def plan(old: Config, new: Config) -> Plan:
     return Plan(
         **{fate: tuple(name for name, its in fates.items() if its == fate) for fate in ("kept", "configured", "replaced", "added")},
         removed=tuple(name for name in before if name not in after),
-        services=_services(old, new),
-        others=tuple(key for key in changed if key not in ("connections", "services")),
+        services=_fates(old.services, new.services, lambda one: one.url),
+        mirrors=_fates(old.mirrors, new.mirrors, _what_a_mirror_is),
+        others=tuple(key for key in changed if key not in ("connections", "mirrors", "services")),
         refusals=tuple(in_order(_refusals(old, new, changed))),
     )
 
@@ -100,19 +102,25 @@ def _fate(old: Connection | None, new: Connection, everywhere: bool) -> str:
     return "configured" if everywhere or old != new else "kept"
 
 
-def _services(old: Config, new: Config) -> Fates:
-    before, after = {one.name: one for one in old.services}, {one.name: one for one in new.services}
+def _fates(old: Sequence[B], new: Sequence[B], identity: Callable[[B], object]) -> Fates:
+    """`identity`: what makes one of the same name another one."""
+    before, after = {one.name: one for one in old}, {one.name: one for one in new}
     fates: dict[str, list[str]] = {"kept": [], "configured": [], "replaced": [], "added": []}
-    for name, service in after.items():
+    for name, one in after.items():
         known = before.get(name)
         if known is None:
             fate = "added"
-        elif known.url != service.url:
+        elif identity(known) != identity(one):
             fate = "replaced"
         else:
-            fate = "kept" if known == service else "configured"
+            fate = "kept" if known == one else "configured"
         fates[fate].append(name)
     return Fates(**{fate: tuple(names) for fate, names in fates.items()}, removed=tuple(name for name in before if name not in after))
+
+
+def _what_a_mirror_is(mirror: Mirror) -> object:
+    """Everything but how often it looks, and how long a flush may take."""
+    return mirror.mode, mirror.mount, mirror.project, mirror.ignore, mirror.read_only, mirror.keep_conflicts
 
 
 def _by_name(config: Config) -> dict[str, Connection]:

@@ -86,6 +86,7 @@ SecondsOrZero = Annotated[
     float, Rule("a duration such as 15s", values.duration_between(or_more=True), written=Written.ANY)
 ]
 Text = Annotated[str, Rule("text", values.plain)]
+Pattern = Annotated[str, Rule("a pattern", values.ignored)]
 Name = Annotated[str, Rule("a name", values.name)]
 Channel = Annotated[str, Rule("a channel's name", values.channel)]
 ListenAddress = Annotated[

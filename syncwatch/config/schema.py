@@ -26,6 +26,7 @@ from syncwatch.config.rules import (
     HttpUrl,
     ListenAddress,
     Name,
+    Pattern,
     ProbeReason,
     Rule,
     Seconds,
@@ -78,8 +79,8 @@ class Mirror(Block, frozen=True, kw_only=True):
     project: AnyPath
     debounce_s: SecondsOrZero = field(default=0.05, name="debounce")
     reconcile: Reconcile = Reconcile()
-    ignore: tuple[Text, ...] = IGNORED
-    read_only: tuple[Text, ...] = ()
+    ignore: tuple[Pattern, ...] = IGNORED
+    read_only: tuple[Pattern, ...] = ()
     keep_conflicts: bool = True
     flush_timeout_s: Seconds = field(default=20.0, name="flush_timeout")
 

@@ -34,17 +34,9 @@ def _dialects(config: Config) -> Refusals:
 
 
 def _lists(config: Config) -> Refusals:
-    for key, blocks in (
-        ("watchers", config.watchers),
-        ("mirrors", config.mirrors),
-    ):
+    for key, blocks in (("watchers", config.watchers),):
         if blocks:
             yield key, f"{key} do not run {YET}"
-
-
-def _healthz(config: Config) -> Refusals:
-    if config.health.healthz.fail_on:
-        yield "health.healthz.fail_on", f"watchers and mirrors, whose reasons these are, do not run {YET}"
 
 
 def _settings(config: Config) -> Refusals:
@@ -56,5 +48,5 @@ def _settings(config: Config) -> Refusals:
             yield key, f"{key} has no effect {YET}; leave it out"
 
 
-LATER: tuple[Callable[[Config], Refusals], ...] = (_dialects, _lists, _healthz, _settings)
+LATER: tuple[Callable[[Config], Refusals], ...] = (_dialects, _lists, _settings)
 """One entry for each piece of work that is not done."""

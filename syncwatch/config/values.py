@@ -14,6 +14,7 @@ from pathlib import Path
 
 from syncwatch.config.endpoints import TOKEN
 from syncwatch.config.mistakes import WrongValueError, shown
+from syncwatch.core.ignores import fault
 
 # --- known words ----------------------------------------------------------------------------------------------------------------
 
@@ -145,6 +146,14 @@ def plain(text: str) -> str:
         raise WrongValueError("must not be empty")
     if not text.isprintable():
         raise WrongValueError(f"{shown(text)} holds a line break or a character that cannot be printed")
+    return text
+
+
+def ignored(text: str) -> str:
+    """A pattern as gitignore has them."""
+    wrong = fault(plain(text))
+    if wrong is not None:
+        raise WrongValueError(wrong)
     return text
 
 

@@ -163,6 +163,7 @@ class Mirror:
     def start(self, now: float) -> Effects:
         """Begin with a comparison of everything."""
         self._running = True
+        self._watchers_since_s = {side: now if trouble else self._watchers_since_s[side] for side, trouble in self._watchers.items()}
         self._full_due_s = now
         return self._go(now)
 

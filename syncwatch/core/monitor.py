@@ -326,8 +326,8 @@ class Monitor:
 
     @staticmethod
     def _unseen(item: Watched, closing: frozenset[Reason]) -> bool:
-        """Whether nothing is known of it that the gate depends on; on a service it depends only where that was configured."""
-        return not item.active and (item.component is not Component.SERVICE or not closing.isdisjoint(item.possible_reasons))
+        """Whether nothing is known of it that the gate depends on; on anything but connections it depends only for reasons that they can have."""
+        return not item.active and (item.component is Component.CONNECTION or not closing.isdisjoint(item.possible_reasons))
 
     def _gate(self, purpose: str, closing: frozenset[Reason]) -> Check:
         closing |= {Reason.TASK_STALLED}  # what is not watched any more cannot be trusted

@@ -238,6 +238,57 @@ class Connection(msgspec.Struct, frozen=True):
     report: Report | None = None
 
 
+class Difference(msgspec.Struct, frozen=True):
+    """A path that differs, escaped so that it can be shown; what is different, and since when that is known."""
+
+    path: str
+    why: str
+    since: Instant
+
+
+class Flushes(msgspec.Struct, frozen=True):
+    """How flushes ended; `mean_s` over all of them."""
+
+    complete: int
+    timeout: int
+    error: int
+    mean_s: float | None
+
+
+class Mirror(msgspec.Struct, frozen=True):
+    """One mirror. `mode`: observe, sync; `state`: unknown (nothing compared yet), in_step, differing, gone (a root is not there).
+
+    `watchers_healthy`: a change on either side would be noticed now. `pending`: changes seen, or differences found, that are not on the other side; `oldest_pending_s`: how long that has been so.
+    `differences`: the oldest twenty of `differing`. `files`: by tree, at the last comparison of everything. `moved`: by direction and operation.
+    """
+
+    name: str
+    mode: str
+    mount: str
+    project: str
+    health: str | None
+    state: str
+    up: bool
+    watchers_healthy: bool
+    reasons: tuple[Reason, ...]
+    gone: tuple[str, ...]
+    pending: int
+    oldest_pending_s: float | None
+    differing: int
+    differences: tuple[Difference, ...]
+    files: dict[str, int]
+    moved: dict[str, dict[str, int]]
+    conflicts: int
+    errors: int
+    refused_deletes: int
+    refusal: str | None
+    last_error: str | None
+    flushes: Flushes
+    last_reconcile: Instant | None
+    mean_reconcile_s: float | None
+    comparing_for_s: float | None
+
+
 class Probes(msgspec.Struct, frozen=True):
     """How a service was asked. `mean_s` includes failed ones; `next` is null while one is under way."""
 
@@ -339,6 +390,7 @@ class Status(msgspec.Struct, frozen=True):
     gate: Gate
     checks: dict[str, tuple[Check, ...]]
     connections: tuple[Connection, ...]
+    mirrors: tuple[Mirror, ...]
     services: tuple[Service, ...]
     hooks: tuple[Hook, ...]
     sidecar: Sidecar

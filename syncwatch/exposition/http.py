@@ -52,11 +52,11 @@ class Flushed(msgspec.Struct, frozen=True):
 class Controls(msgspec.Struct, frozen=True):
     """What may be asked of the app; None: not offered, and the request is answered with 501.
 
-    `reload` returns the mistakes of the configuration, one line each; none: it was applied. `flush` is given seconds.
+    `reload` returns the mistakes of the configuration, one line each; none: it was applied. `flush` is given seconds, and returns None when there is no mirror.
     """
 
     reload: Callable[[], Awaitable[Sequence[str]]] | None = None
-    flush: Callable[[float], Awaitable[Flushed]] | None = None
+    flush: Callable[[float], Awaitable[Flushed | None]] | None = None
 
 
 def public_app(snapshot: Callable[[], Snapshot], render: Render) -> web.Application:
@@ -155,12 +155,12 @@ class _Local:
         return _json({"reloaded": not errors, "errors": errors}, 422 if errors else 200)
 
     async def flush(self, request: web.Request) -> web.Response:
-        if self._controls.flush is None:
-            return web.Response(status=501, text="there is nothing to flush: no mirror runs here\n")
         timeout_s = _timeout_s(request.query.getall("timeout_s", [str(FLUSH_S)]))
         if timeout_s is None:
             return web.Response(status=400, text=f"timeout_s is seconds, above 0 and at most {LONGEST_FLUSH_S:g}\n")
-        flushed = await self._controls.flush(timeout_s)
+        flushed = None if self._controls.flush is None else await self._controls.flush(timeout_s)
+        if flushed is None:
+            return web.Response(status=501, text="there is nothing to flush: no mirror runs here\n")
         return _json(flushed, 200 if flushed.complete else 503)
 
 

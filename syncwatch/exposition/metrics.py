@@ -25,6 +25,7 @@ from syncwatch.core.snapshot import (
     CanarySnapshot,
     ConnectionSnapshot,
     ContinuitySnapshot,
+    MirrorSnapshot,
     Moment,
     ServiceSnapshot,
     Snapshot,
@@ -50,6 +51,8 @@ None: it cannot be known, so there is no sample at all.
 
 ConnectionReader = Callable[[ConnectionSnapshot, float], Values]
 """Reads one connection at a monotonic time (s)."""
+MirrorReader = Callable[[MirrorSnapshot, float], Values]
+"""Reads one mirror at a monotonic time (s)."""
 ServiceReader = Callable[[ServiceSnapshot], Values]
 SidecarReader = Callable[[Snapshot], Values]
 
@@ -156,6 +159,32 @@ CONNECTION_READERS: Mapping[str, ConnectionReader] = {
 }
 """Where each metric with the label `connection` stands."""
 
+def _compared(read: Callable[[MirrorSnapshot], float]) -> MirrorReader:
+    return lambda m, _: None if m.last_reconcile is None and not m.gone else {(): read(m)}
+
+
+def _acting(read: Callable[[MirrorSnapshot], Values]) -> MirrorReader:
+    return lambda m, _: read(m) if m.mode == "sync" else None
+
+
+MIRROR_READERS: Mapping[str, MirrorReader] = {
+    "syncwatch_mirror_up": _compared(lambda m: float(m.up)),
+    "syncwatch_mirror_pending_paths": lambda m, _: {(): m.pending},
+    "syncwatch_mirror_oldest_pending_age_seconds": lambda m, now_s: {
+        (): 0.0 if m.oldest_pending_now_s is None else max(0.0, now_s - m.oldest_pending_now_s)
+    },
+    "syncwatch_mirror_differing_paths": _compared(lambda m: m.differing),
+    "syncwatch_mirror_files_total": _acting(lambda m: m.moved),
+    "syncwatch_mirror_conflicts_total": _acting(lambda m: {(): m.conflicts}),
+    "syncwatch_mirror_errors_total": lambda m, _: {(): m.errors},
+    "syncwatch_mirror_refused_deletes_total": _acting(lambda m: {(): m.refused_deletes}),
+    "syncwatch_mirror_flushes_total": lambda m, _: _keyed(m.flushes),
+    "syncwatch_mirror_flush_duration_seconds": lambda m, _: {(): m.flush_duration},
+    "syncwatch_mirror_reconcile_duration_seconds": lambda m, _: {(): m.reconcile_duration},
+    "syncwatch_mirror_last_reconcile_timestamp_seconds": lambda m, _: _at(m.last_reconcile),
+}
+"""Where each metric with the label `mirror` stands."""
+
 SERVICE_READERS: Mapping[str, ServiceReader] = {
     "syncwatch_service_up": lambda v: None if v.healthy is None else {(): float(v.healthy)},
     "syncwatch_service_probes_total": lambda v: {(): v.probes},
@@ -208,6 +237,9 @@ class SnapshotCollector(Collector):
                 for connection in snapshot.connections:
                     values = read(connection, snapshot.at.now_s)
                     _add(family, (connection.name,), _completed(definition, connection, values))
+            elif definition.section is Section.MIRROR:
+                for mirror in snapshot.mirrors:
+                    _add(family, (mirror.name,), MIRROR_READERS[definition.name](mirror, snapshot.at.now_s))
             elif definition.section is Section.SERVICE:
                 for service in snapshot.services:
                     _add(family, (service.name,), SERVICE_READERS[definition.name](service))

@@ -21,6 +21,7 @@ from syncwatch.core.states import (
     Claim,
     Direction,
     Disconnect,
+    FlushResult,
     GapCause,
     Origin,
     ProbeFailure,
@@ -38,6 +39,7 @@ from syncwatch.exposition.registry import (
     SERIES_OF_CANARY,
     SERIES_OF_CONNECTION,
     SERIES_OF_HEALTH,
+    SERIES_OF_MIRROR,
     SERIES_OF_SERVICE,
     SERIES_OF_SIDECAR,
     Section,
@@ -146,6 +148,14 @@ GLOSSARY: tuple[Words, ...] = (
         AuditVerdict.MISSED: "the WebSocket did not bring it; recovered from the log",
         AuditVerdict.INVENTED: "the WebSocket brought it, and the log does not have it",
     }),
+    Words("`direction` and `operation` of a mirror's file", ("syncwatch_mirror_files_total",), {
+        "to_mount": "in the mount", "to_project": "in the project", "copied": "the other tree's file was put there", "deleted": "it was deleted there",
+    }),
+    Words("`result` of a flush", ("syncwatch_mirror_flushes_total",), {
+        FlushResult.COMPLETE: "everything that was written before it was asked for is on the other side",
+        FlushResult.TIMEOUT: "something still differed when the time was over",
+        FlushResult.ERROR: "a root was not there at the end, or the mirror was stopped",
+    }),
     Words("`reason` of a failed probe", ("syncwatch_service_probe_failures_total",), {
         ProbeFailure.REFUSED: "no HTTP answer, at once: nobody listens, no way there, hung up, or what answers does not speak HTTP",
         ProbeFailure.DNS: "the host name was not found",
@@ -177,9 +187,9 @@ Everything that syncwatch exports on `/metrics`, in text 0.0.4 and OpenMetrics 1
 - **What can happen stands at 0** from the first scrape. **What cannot be known is absent**, never an invented 0.
 - **Timestamps** are Unix times, stamped once, when it happened. **Ages** are computed while the scrape is answered.
 - **Label values** are names from your configuration or the fixed words below; nothing the server sends becomes one.
-- Each metric about a connection has the label `connection`, its name in the configuration; each about a service `target_service`.
+- Each metric about a connection has the label `connection`, its name in the configuration; each about a mirror `mirror`, each about a service `target_service`.
 - A histogram `x` is exported as `x_bucket` (with the label `le`), `x_sum` and `x_count`.
-- **Cost**: a connection has at most {connection} series, {canary} more with a canary and {health} for its health; a service at most {service};
+- **Cost**: a connection has at most {connection} series, {canary} more with a canary and {health} for its health; a mirror at most {mirror}, a service at most {service};
   the rest of a sidecar has at most {sidecar}.
 - `/metrics?name[]=x` (repeatable) answers with the metrics of those names alone.
 """
@@ -251,6 +261,7 @@ def reference() -> str:
         connection=SERIES_OF_CONNECTION,
         canary=SERIES_OF_CANARY,
         health=SERIES_OF_HEALTH,
+        mirror=SERIES_OF_MIRROR,
         service=SERIES_OF_SERVICE,
         sidecar=SERIES_OF_SIDECAR,
     )

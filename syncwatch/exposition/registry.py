@@ -23,6 +23,7 @@ from syncwatch.core.states import (
     Claim,
     Direction,
     Disconnect,
+    FlushResult,
     GapCause,
     Origin,
     ProbeFailure,
@@ -52,6 +53,7 @@ class Section(enum.StrEnum):
     HEARTBEAT = "Heartbeats"
     CONTINUITY = "Continuity"
     CANARY = "Canary"
+    MIRROR = "Mirrors"
     SERVICE = "Services"
     HEALTH = "Health"
     SIDECAR = "The sidecar itself"
@@ -61,9 +63,12 @@ class Section(enum.StrEnum):
 PER_CONNECTION = (Section.CONNECTION, Section.HEARTBEAT, Section.CONTINUITY, Section.CANARY)
 """Sections whose metrics carry the label `connection`."""
 
+OWNERS: Mapping[Section, str] = {**dict.fromkeys(PER_CONNECTION, "connection"), Section.MIRROR: "mirror", Section.SERVICE: "target_service"}
+"""The label that says whose metric it is, by section; in the other sections there is none."""
+
 
 class Definition(msgspec.Struct, frozen=True):
-    """One metric. `further` are the labels beside that of its owner, `connection` or `target_service`; `absent` says when there is no sample ("": always there).
+    """One metric. `further` are the labels beside that of its owner (see OWNERS); `absent` says when there is no sample ("": always there).
 
     `sparse`: a label set appears when it first happens, instead of standing at 0 from the first scrape.
     """
@@ -80,9 +85,7 @@ class Definition(msgspec.Struct, frozen=True):
     @property
     def labels(self) -> tuple[str, ...]:
         """All labels, in order."""
-        if self.section in PER_CONNECTION:
-            return ("connection", *self.further)
-        return ("target_service", *self.further) if self.section is Section.SERVICE else self.further
+        return (OWNERS[self.section], *self.further) if self.section in OWNERS else self.further
 
     @property
     def family(self) -> str:
@@ -98,10 +101,13 @@ class Definition(msgspec.Struct, frozen=True):
 
 
 _INFO, _GAUGE, _COUNTER, _HISTOGRAM = Kind
-_C, _B, _L, _Y, _V, _H, _S, _P = Section
+_C, _B, _L, _Y, _M, _V, _H, _S, _P = Section
 _NO_FEED = "where there is no HTTP feed to compare with"
 _NOT_CONFIGURED = "unless a canary is configured"
 _NO_SERVICE = "unless a service is configured"
+_NO_MIRROR = "unless a mirror is configured"
+_OBSERVED = "unless a mirror is configured in mode sync"
+_NOT_COMPARED = "until the first comparison ended"
 
 DEFINITIONS: tuple[Definition, ...] = (
     Definition(_C, _INFO, "syncwatch_connection_info", "What the connection is: protocol, dialect, how its server numbers events, and scheme, host and port of the server. Always 1.", ("protocol", "dialect", "continuity", "upstream")),
@@ -167,6 +173,18 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(_Y, _COUNTER, "syncwatch_canaries_duplicate_total", "Further copies of canaries.", absent=_NOT_CONFIGURED),
     Definition(_Y, _COUNTER, "syncwatch_canaries_failed_total", "Canaries that the API refused to take.", absent=_NOT_CONFIGURED),
     Definition(_Y, _HISTOGRAM, "syncwatch_canary_round_trip_seconds", "From writing a canary through the API to seeing it on the live connection.", buckets=FAST_S, absent=_NOT_CONFIGURED),
+    Definition(_M, _GAUGE, "syncwatch_mirror_up", "1 while both watchers are alive and both roots are there.", absent=_NOT_COMPARED),
+    Definition(_M, _GAUGE, "syncwatch_mirror_pending_paths", "Changes seen, and differences found, that are not on the other side yet.", absent=_NO_MIRROR),
+    Definition(_M, _GAUGE, "syncwatch_mirror_oldest_pending_age_seconds", "Age of the oldest of them; 0 when there is none.", absent=_NO_MIRROR),
+    Definition(_M, _GAUGE, "syncwatch_mirror_differing_paths", "Paths that were found to differ and still do; in mode sync, after everything that could be done was done.", absent=_NOT_COMPARED),
+    Definition(_M, _COUNTER, "syncwatch_mirror_files_total", "Files copied and deleted, by the tree that they were copied to or deleted from.", ("direction", "operation"), absent=_OBSERVED),
+    Definition(_M, _COUNTER, "syncwatch_mirror_conflicts_total", "Files that had changed on both sides (or on the side that may not change them), so that one of the two lost.", absent=_OBSERVED),
+    Definition(_M, _COUNTER, "syncwatch_mirror_errors_total", "Attempts that failed, each at one path.", absent=_NO_MIRROR),
+    Definition(_M, _COUNTER, "syncwatch_mirror_refused_deletes_total", "Deletions that were not mirrored because a root had lost its marker or most of a tree would have gone at once.", absent=_OBSERVED),
+    Definition(_M, _COUNTER, "syncwatch_mirror_flushes_total", "Flushes that ended, by how.", ("result",), absent=_NO_MIRROR),
+    Definition(_M, _HISTOGRAM, "syncwatch_mirror_flush_duration_seconds", "From asking for a flush to its end.", buckets=SLOW_S, absent=_NO_MIRROR),
+    Definition(_M, _HISTOGRAM, "syncwatch_mirror_reconcile_duration_seconds", "How long it took to compare both trees whole, and in mode sync to do what followed.", buckets=SLOW_S, absent=_NO_MIRROR),
+    Definition(_M, _GAUGE, "syncwatch_mirror_last_reconcile_timestamp_seconds", "When both trees were last compared whole.", absent=_NOT_COMPARED),
     Definition(_V, _GAUGE, "syncwatch_service_up", "1 while the last probe found the service healthy.", absent="until its first probe ended"),
     Definition(_V, _COUNTER, "syncwatch_service_probes_total", "Probes that ended, well or not.", absent=_NO_SERVICE),
     Definition(_V, _COUNTER, "syncwatch_service_probe_failures_total", "Probes that found the service unhealthy, by why.", ("reason",), absent=_NO_SERVICE),
@@ -233,16 +251,17 @@ LABEL_SETS: Mapping[str, tuple[LabelSet, ...]] = {
     "syncwatch_ledger_forgotten_total": _singles(("identities", "ranges", "hashes")),
     "syncwatch_audits_total": _singles(AuditResult),
     "syncwatch_audit_events_total": _singles(AuditVerdict),
+    "syncwatch_mirror_files_total": tuple((way, operation) for way in ("to_mount", "to_project") for operation in ("copied", "deleted")),
+    "syncwatch_mirror_flushes_total": _singles(FlushResult),
     "syncwatch_service_probe_failures_total": _singles(ProbeFailure),
 }
-"""Every label set (without the owner's label) that any connection or service can ever report, where they are known beforehand."""
+"""Every label set (without the owner's label) that any connection, mirror or service can ever report, where they are known beforehand."""
 
 
-COMPONENTS = (Component.CONNECTION, Component.SERVICE, Component.SIDECAR)
+COMPONENTS = (Component.CONNECTION, Component.MIRROR, Component.SERVICE, Component.SIDECAR)
 """Components that exist in this version."""
 
-_NOT_YET = {Reason.WATCHER_DEAD, Reason.WATCHER_BLIND, Reason.MIRROR_STUCK}
-REASONS = tuple(reason for reason in Reason if reason not in _NOT_YET)
+REASONS = tuple(Reason)
 """Reasons that something in this version can have, gravest first."""
 
 
@@ -366,6 +385,8 @@ SERIES_OF_HEALTH = 40
 """Most series in which a connection's reasons and health may be counted."""
 SERIES_OF_SERVICE = 40
 """Most series that a service may have, its reasons and health included."""
+SERIES_OF_MIRROR = 70
+"""Most series that a mirror may have, its reasons, its health and its checks included."""
 SERIES_OF_SIDECAR = 60
 """Most series of a sidecar apart from those, the process included."""
 

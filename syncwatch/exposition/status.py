@@ -18,6 +18,7 @@ from syncwatch.core.snapshot import (
     ConnectionSnapshot,
     ContinuitySnapshot,
     HeartbeatSnapshot,
+    MirrorSnapshot,
     Moment,
     ReportSnapshot,
     ServiceSnapshot,
@@ -72,6 +73,7 @@ def build(snapshot: Snapshot) -> doc.Status:
             for probe, checks in health.checks.items()
         },
         connections=tuple(_connection(one, snapshot) for one in snapshot.connections),
+        mirrors=tuple(_mirror(one, snapshot) for one in snapshot.mirrors),
         services=tuple(_service(one, snapshot) for one in snapshot.services),
         hooks=tuple(doc.Hook(**msgspec.structs.asdict(one)) for one in snapshot.hooks),
         sidecar=_sidecar(snapshot.sidecar, at),
@@ -119,6 +121,44 @@ def _connection(c: ConnectionSnapshot, snapshot: Snapshot) -> doc.Connection:
         ),
         report=None if c.report is None else _report(c.report, at),
     )
+
+
+def _mirror(m: MirrorSnapshot, snapshot: Snapshot) -> doc.Mirror:
+    at = snapshot.at
+    moved: dict[str, dict[str, int]] = {}
+    for (direction, operation), count in m.moved.items():
+        moved.setdefault(direction, {})[operation] = count
+    return doc.Mirror(
+        name=m.name,
+        mode=m.mode,
+        mount=m.mount,
+        project=m.project,
+        health=snapshot.health.health.get((Component.MIRROR, m.name)),
+        state="gone" if m.gone else "unknown" if m.last_reconcile is None else "differing" if m.differing else "in_step",
+        up=m.up,
+        watchers_healthy=m.watchers_healthy,
+        reasons=doc.reasons(_of(Component.MIRROR, m.name, snapshot.health.held), at),
+        gone=m.gone,
+        pending=m.pending,
+        oldest_pending_s=_running_s(m.oldest_pending_now_s, at),
+        differing=m.differing,
+        differences=tuple(doc.Difference(one.path, one.why, _certain(one.since, at)) for one in m.differences),
+        files=dict(m.files),
+        moved=moved,
+        conflicts=m.conflicts,
+        errors=m.errors,
+        refused_deletes=m.refused_deletes,
+        refusal=m.refusal,
+        last_error=m.last_error,
+        flushes=doc.Flushes(**{str(result): count for result, count in m.flushes.items()}, mean_s=_mean_s(m.flush_duration)),
+        last_reconcile=doc.instant(m.last_reconcile, at),
+        mean_reconcile_s=_mean_s(m.reconcile_duration),
+        comparing_for_s=_running_s(m.comparing_since_now_s, at),
+    )
+
+
+def _running_s(since_now_s: float | None, at: Moment) -> float | None:
+    return None if since_now_s is None else doc.seconds(max(0.0, at.now_s - since_now_s))
 
 
 def _service(v: ServiceSnapshot, snapshot: Snapshot) -> doc.Service:

@@ -87,6 +87,11 @@ class Pair:
         """End the comparison that runs, soon. From any thread."""
         self.cancelled = True
 
+    def configure(self, hold_s: float) -> None:
+        """How long most of a tree waits for a second look before it is deleted."""
+        self.settings = msgspec.structs.replace(self.settings, hold_s=hold_s)
+        self._deletions.hold_s = hold_s
+
     def _asked(self) -> bool:
         self.progress += 1
         return self.cancelled

@@ -18,6 +18,7 @@ from pathlib import Path
 from tests.benchmarks.cost import FULL_SPEED_TARGET, Plan, full_speed, paced
 from tests.benchmarks.footprint import memory, start
 from tests.benchmarks.halfopen import half_open
+from tests.benchmarks.mirrors import mirrors
 from tests.benchmarks.processes import ENVIRONMENT
 from tests.benchmarks.report import Row, table
 
@@ -53,6 +54,7 @@ def main() -> int:
             ("start", lambda: start(5 if quick else 9, scratch)),
             ("memory", lambda: memory(scratch)),
             ("half-open", lambda: half_open(1 if quick else 4, scratch)),
+            ("mirrors", lambda: mirrors(5 if quick else 9, scratch)),
             ("full speed", lambda: full_speed("messages", plan, scratch, modules, FULL_SPEED_TARGET)),
             ("100 frames a second", lambda: paced(plan, scratch, modules)),
         ]

@@ -215,7 +215,7 @@ async def test_status_and_gate(tmp_path: Path) -> None:
             assert "rejected: the server refused with HTTP 503" in " ".join(text.out.split())
 
 
-@pytest.mark.parametrize("verb", ["status", "gate"])
+@pytest.mark.parametrize("verb", ["status", "gate", "flush"])
 async def test_nobody_there(verb: str) -> None:
     """Exit code 3, one line; a proxy of the environment is not asked for a local sidecar."""
     with taken_port() as port:
@@ -261,7 +261,7 @@ STRANGERS = {
 }
 
 
-@pytest.mark.parametrize("verb", ["status", "gate"])
+@pytest.mark.parametrize("verb", ["status", "gate", "flush"])
 @pytest.mark.parametrize("stranger", STRANGERS)
 async def test_somebody_else_answers(verb: str, stranger: str) -> None:
     """Whatever is no answer of a sidecar is exit code 3, never an open gate."""

@@ -17,9 +17,11 @@ from syncwatch.core.snapshot import (
     CanarySnapshot,
     ConnectionSnapshot,
     ContinuitySnapshot,
+    Difference,
     HeartbeatSnapshot,
     HookSnapshot,
     LifetimeSnapshot,
+    MirrorSnapshot,
     Moment,
     ServiceLifetimeSnapshot,
     ServiceSnapshot,
@@ -35,6 +37,7 @@ from syncwatch.core.states import (
     Claim,
     Direction,
     Disconnect,
+    FlushResult,
     GapCause,
     Origin,
     ProbeFailure,
@@ -309,6 +312,45 @@ def fresh_service(**changes: Any) -> ServiceSnapshot:
     nothing: dict[str, Any] = dict.fromkeys(("healthy", "since", "last_probe", "last_healthy", "last_failure"))
     counts: dict[str, Any] = {"probes": 0, "failures": dict.fromkeys(ProbeFailure, 0), "duration": histogram(FAST_S)}
     return service(**nothing, **counts, **changes)
+
+
+def mirror(**changes: Any) -> MirrorSnapshot:
+    """In mode sync, and a file has not come over for a minute."""
+    default = MirrorSnapshot(
+        name="agent",
+        mode="sync",
+        mount="/mnt/agent",
+        project="/srv/project",
+        up=True,
+        watchers_healthy=True,
+        gone=(),
+        pending=2,
+        oldest_pending_now_s=NOW_S - 60.0,
+        differing=1,
+        differences=(Difference("src/big.bin", "cannot be copied: no space left on device", moment(60.0)),),
+        files={"mount": 1_204, "project": 1_203},
+        moved={("to_mount", "copied"): 7, ("to_mount", "deleted"): 1, ("to_project", "copied"): 42, ("to_project", "deleted"): 0},
+        conflicts=3,
+        errors=12,
+        refused_deletes=25,
+        refusal=None,
+        last_error="src/big.bin cannot be copied: no space left on device",
+        flushes={FlushResult.COMPLETE: 4, FlushResult.TIMEOUT: 1, FlushResult.ERROR: 0},
+        flush_duration=histogram(SLOW_S, 0.05, 0.05, 0.1, 0.1, 20.0),
+        reconcile_duration=histogram(SLOW_S, 0.04, 0.06),
+        last_reconcile=moment(21.0),
+        comparing_since_now_s=None,
+    )
+    return msgspec.structs.replace(default, **changes)
+
+
+def fresh_mirror(**changes: Any) -> MirrorSnapshot:
+    """Observing, and not compared yet."""
+    nothing: dict[str, Any] = dict.fromkeys(("pending", "differing", "conflicts", "errors", "refused_deletes"), 0)
+    nothing |= dict.fromkeys(("oldest_pending_now_s", "last_error", "last_reconcile"))
+    nothing |= {"up": False, "mode": "observe", "differences": (), "files": {}, "flushes": dict.fromkeys(FlushResult, 0)}
+    nothing |= {"moved": dict.fromkeys(mirror().moved, 0), "flush_duration": histogram(SLOW_S), "reconcile_duration": histogram(SLOW_S)}
+    return mirror(**nothing | changes)
 
 
 def held(reason: Reason, ago_s: float = 60.0, component: Component = Component.CONNECTION, name: str = "cast") -> Held:

@@ -139,6 +139,26 @@ def test_services_come_go_and_change() -> None:
     assert {} == moved.changes
 
 
+MIRROR = {"name": "one", "mount": "/m", "project": "/p"}
+
+
+@pytest.mark.parametrize(
+    ("key", "fate"),
+    [
+        ({"debounce": "1s"}, "configured"), ({"reconcile": {"healthy": "1s"}}, "configured"), ({"flush_timeout": "1s"}, "configured"),
+        ({"mode": "sync"}, "replaced"), ({"mount": "/n"}, "replaced"), ({"project": "/n"}, "replaced"), ({"ignore": []}, "replaced"),
+        ({"read_only": ["x"]}, "replaced"), ({"keep_conflicts": False}, "replaced"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_mirror_with_other_times_goes_on_any_other_is_another_one(key: dict[str, Any], fate: str) -> None:
+    """What was remembered by other rules or about other trees is worth nothing."""
+    before, after = said(CAST, mirrors=[MIRROR]), said(CAST, mirrors=[MIRROR | key, MIRROR | {"name": "two"}])
+    found = plan(before, after)
+    assert Plan(kept=("cast",), mirrors=Fates(**{fate: ("one",)}, added=("two",))) == found
+    assert {f"mirrors_{fate}": ("one",), "mirrors_added": ("two",)} == found.changes
+
+
 @pytest.mark.parametrize(
     "key", [{"interval": "1s"}, {"retry_interval": "1s"}, {"timeout": "1s"}, {"expect_status": 204}, {"expect_body": "ok"}], ids=str
 )

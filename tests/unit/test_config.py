@@ -594,8 +594,6 @@ health:
         "syncwatch.yaml:2: web_config: web_config has no effect yet; leave it out",
         "syncwatch.yaml:4: connections[0].dialect: dialect node does not run yet; dialects ring and observer do",
         "syncwatch.yaml:11: watchers: watchers do not run yet",
-        "syncwatch.yaml:12: mirrors: mirrors do not run yet",
-        "syncwatch.yaml:16: health.healthz.fail_on: watchers and mirrors, whose reasons these are, do not run yet",
     ] == said_unsupported(text)
 
 
@@ -886,7 +884,7 @@ def test_the_reference_names_what_does_not_run_yet() -> None:
     section = re.split(r"(?m)^##", REFERENCE.partition("\n## Accepted, not running yet\n")[2])[0]
     config, _ = example()
     refused_paths = {re.sub(r"\[\d+\]", "", mistake.path) for mistake in unsupported(config)}
-    assert {"watchers", "mirrors"} == refused_paths
+    assert {"watchers"} == refused_paths
     assert not [
         word
         for word in (*refused_paths, "node")

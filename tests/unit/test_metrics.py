@@ -17,11 +17,12 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from syncwatch.core.health import Component, Health, Reason
 from syncwatch.core.histogram import SLOW_S, Histogram
 from syncwatch.core.session import Session, SessionSettings
-from syncwatch.core.snapshot import ConnectionSnapshot, HookSnapshot, Moment, Snapshot
+from syncwatch.core.snapshot import ConnectionSnapshot, HookSnapshot, MirrorSnapshot, Moment, Snapshot
 from syncwatch.core.states import AuditResult, AuditVerdict, Disconnect, Origin, State
 from syncwatch.core.wire import Numbering
 from syncwatch.exposition.metrics import (
     CONNECTION_READERS,
+    MIRROR_READERS,
     SERVICE_READERS,
     SIDECAR_READERS,
     SnapshotCollector,
@@ -34,6 +35,7 @@ from syncwatch.exposition.registry import (
     SERIES_OF_CANARY,
     SERIES_OF_CONNECTION,
     SERIES_OF_HEALTH,
+    SERIES_OF_MIRROR,
     SERIES_OF_SERVICE,
     SERIES_OF_SIDECAR,
     Kind,
@@ -49,9 +51,11 @@ from tests.unit.snapshots import (
     connection,
     continuity,
     fresh_connection,
+    fresh_mirror,
     fresh_service,
     health,
     held,
+    mirror,
     service,
     sidecar,
     snapshot,
@@ -64,7 +68,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 OURS = [one.name for one in DEFINITIONS if one.section is not Section.PROCESS]
 AUDITED = continuity(audits={AuditResult.CLEAN: 3}, audit_events={AuditVerdict.MISSED: 1})
-FULL = snapshot(connections=(connection(token_expiry_wall_s=WALL_S + 3600.0, continuity=AUDITED),), services=(service(),))
+FULL = snapshot(connections=(connection(token_expiry_wall_s=WALL_S + 3600.0, continuity=AUDITED),), services=(service(),), mirrors=(mirror(),))
 """Everything that can be known is known."""
 
 
@@ -125,7 +129,7 @@ def test_readers_and_definitions_are_one_to_one() -> None:
     """Each defined metric is read from somewhere, and nothing else is."""
     per_connection = [one.name for one in DEFINITIONS if one.section in PER_CONNECTION]
     assert per_connection == list(CONNECTION_READERS)
-    assert OURS == [*CONNECTION_READERS, *SERVICE_READERS, *SIDECAR_READERS]
+    assert OURS == [*CONNECTION_READERS, *MIRROR_READERS, *SERVICE_READERS, *SIDECAR_READERS]
 
 
 def test_full_snapshot_yields_every_definition_and_nothing_else() -> None:
@@ -365,7 +369,7 @@ def test_unknown_is_absent() -> None:
     """Before anything happened, without TLS, canary and state directory: exactly these are missing, and the reference says when."""
     missing = set(OURS) - {one.name for one in DEFINITIONS if any(one.family == each.name for each in families(FRESH))}
     statefile = {"syncwatch_statefile_write_failures_total", "syncwatch_statefile_last_write_timestamp_seconds"}
-    assert ABSENT_WHEN_FRESH | statefile | {"syncwatch_hook_deliveries_total"} | set(SERVICE_READERS) == missing
+    assert ABSENT_WHEN_FRESH | statefile | {"syncwatch_hook_deliveries_total"} | set(SERVICE_READERS) | set(MIRROR_READERS) == missing
     explained = {one.name for one in DEFINITIONS if one.absent}
     assert missing | {"syncwatch_connection_state_entered_timestamp_seconds"} == explained
 
@@ -422,6 +426,43 @@ def test_series_budget_of_a_service() -> None:
     health_and_tasks = 2 * 2 + 3 + 1 + 2 + 1  # two reasons twice, three kinds of health, readyz, livez and healthz, the task
     assert 26 == own  # what it is today: more needs a reason
     assert own + health_and_tasks <= SERIES_OF_SERVICE
+
+
+def of_mirrors(*mirrors: MirrorSnapshot) -> dict[str, float]:
+    """Samples of mirrors without further labels, by name."""
+    found = flat(families(snapshot(connections=(), mirrors=mirrors)))
+    return {name: value for (name, labels), value in found.items() if {label for label, _ in labels} == {"mirror"}}
+
+
+def test_a_mirror_is_read_from_its_snapshot() -> None:
+    """Each number is its owner's; the age of what waits is computed while it is read."""
+    found = of_mirrors(mirror())
+    names = ("up", "pending_paths", "oldest_pending_age_seconds", "differing_paths", "conflicts_total", "errors_total", "refused_deletes_total")
+    assert [1, 2, 60, 1, 3, 12, 25] == [found[f"syncwatch_mirror_{name}"] for name in names]
+    assert WALL_S - 21.0 == found["syncwatch_mirror_last_reconcile_timestamp_seconds"]
+    assert (5, 2) == (found["syncwatch_mirror_flush_duration_seconds_count"], found["syncwatch_mirror_reconcile_duration_seconds_count"])
+    assert {("to_mount", "copied"): 7, ("to_mount", "deleted"): 1, ("to_project", "copied"): 42, ("to_project", "deleted"): 0} == of(
+        FULL, "syncwatch_mirror_files_total"
+    )
+    assert {("complete",): 4, ("timeout",): 1, ("error",): 0} == of(FULL, "syncwatch_mirror_flushes_total")
+
+
+def test_a_mirror_that_knows_nothing_yet_claims_nothing() -> None:
+    """What only a comparison tells, and what only mode sync can do, is absent; a root that is gone is known at once; nothing waiting is age 0."""
+    found = of_mirrors(fresh_mirror())
+    absent_ones = {"up", "differing_paths", "conflicts_total", "refused_deletes_total", "last_reconcile_timestamp_seconds"}
+    assert not {f"syncwatch_mirror_{name}" for name in absent_ones} & found.keys()
+    assert (0, 0, 0) == tuple(found[f"syncwatch_mirror_{name}"] for name in ("pending_paths", "oldest_pending_age_seconds", "errors_total"))
+    assert 0 == of_mirrors(fresh_mirror(gone=("/mnt/agent is not there",)))["syncwatch_mirror_up"]
+    assert 0 == of_mirrors(fresh_mirror(mode="sync"))["syncwatch_mirror_conflicts_total"]
+
+
+def test_series_budget_of_a_mirror() -> None:
+    """Its metrics, and what its health, its checks and its tasks (one for each root's watch) cost."""
+    own = sum("mirror" in labels for _, labels in named(FULL))
+    health_checks_and_tasks = 2 * 4 + 3 + 2 + 3 * 3
+    assert 43 == own  # what it is today: more needs a reason
+    assert own + health_checks_and_tasks <= SERIES_OF_MIRROR
 
 
 def test_protocol_without_numbers_has_no_continuity() -> None:

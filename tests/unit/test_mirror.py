@@ -251,7 +251,7 @@ def test_watchers_that_are_not_well_are_reasons() -> None:
     """Blind until they are proven; each reason since the first of the two."""
     mirror = Mirror("agent", MirrorSettings())
     mirror.start(100.0)
-    assert [Condition(Reason.WATCHER_BLIND, 0.0)] == mirror.reasons(100.0)
+    assert [Condition(Reason.WATCHER_BLIND, 100.0)] == mirror.reasons(100.0)
     mirror.watching(101.0, Side.MOUNT, None)
     mirror.watching(102.0, Side.PROJECT, Reason.WATCHER_DEAD)
     assert [Condition(Reason.WATCHER_DEAD, 102.0)] == mirror.reasons(103.0)

@@ -32,10 +32,11 @@ FORBIDDEN = {
 LABELS = {
     "connection", "protocol", "dialect", "continuity", "upstream", "state", "from_state", "to_state", "reason", "code",
     "phase", "kind", "result", "direction", "origin", "cause", "claim", "verdict", "ledger", "component", "name", "health",
-    "probe", "check", "task", "hook", "target_service", "version", "python_version", "revision",
+    "probe", "check", "task", "hook", "mirror", "operation", "target_service", "version", "python_version", "revision",
 }  # fmt: skip
 
 WORDS = {
+    "syncwatch_mirror_flushes_total": "complete timeout error",
     "syncwatch_service_probe_failures_total": "refused dns tls timeout status body",
     "syncwatch_connection_state": "idle connecting resyncing open polling reconnecting failed closed",
     "syncwatch_connection_state_entered_timestamp_seconds": "idle connecting resyncing open polling reconnecting failed closed",
@@ -111,16 +112,16 @@ def test_connection_comes_first_where_it_belongs() -> None:
 
 def test_words_are_pinned() -> None:
     """The label values are the public ones, in this order; pairs are checked by their own tests."""
-    pairs = {"syncwatch_connection_transitions_total", "syncwatch_resyncs_total"}
+    pairs = {"syncwatch_connection_transitions_total", "syncwatch_resyncs_total", "syncwatch_mirror_files_total"}
     assert {*WORDS, *pairs} == set(LABEL_SETS)
     for name, words in WORDS.items():
         assert words.split() == [value for (value,) in LABEL_SETS[name]]
 
 
 def test_every_closed_label_has_its_words() -> None:
-    """Each metric of a connection or service with further labels has its values listed; the info's come from the configuration."""
+    """Each metric of a connection, mirror or service with further labels has its values listed; the info's come from the configuration."""
     labelled = {one.name for one in DEFINITIONS if one.section in PER_CONNECTION and one.further}
-    labelled |= {one.name for one in DEFINITIONS if one.section is Section.SERVICE and one.further}
+    labelled |= {one.name for one in DEFINITIONS if one.section in (Section.MIRROR, Section.SERVICE) and one.further}
     assert labelled - {"syncwatch_connection_info"} == set(LABEL_SETS)
     for name, sets in LABEL_SETS.items():
         assert {len(BY_NAME[name].further)} == {len(one) for one in sets}
@@ -190,7 +191,7 @@ def test_reasons_have_advice() -> None:
     assert sorted(rows) == rows
     assert {"failed", "behind", "events_lost", "canary_lost", "task_stalled"} <= set(REASONS)
     assert "polling" in REASONS
-    assert not {"watcher_dead", "mirror_stuck"} & set(REASONS)
+    assert {"watcher_dead", "watcher_blind", "mirror_stuck"} <= set(REASONS)
 
 
 def test_reference_page_is_in_step() -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from syncwatch import settings
-from syncwatch.config import Config, Hook, RelaycastConnection, Service, TpsHostConnection, parse
+from syncwatch.config import Config, Hook, Mirror, RelaycastConnection, Service, TpsHostConnection, parse
 from syncwatch.config.decode import keys_of
 from syncwatch.config.rules import Block
 from syncwatch.config.values import compiled
@@ -19,6 +19,7 @@ from syncwatch.core.backoff import Backoff
 from syncwatch.core.effects import Notice
 from syncwatch.core.health import Reason
 from syncwatch.core.hook import HookSettings
+from syncwatch.core.mirror import MirrorSettings
 from syncwatch.core.monitor import HealthSettings
 from syncwatch.core.occasions import FIELDS
 from syncwatch.core.service import ServiceSettings
@@ -29,6 +30,7 @@ from syncwatch.protocols.tps.codec import Tps
 from syncwatch.protocols.tps.keys import Identity, key_text
 from syncwatch.protocols.tps.noise import Responder
 from syncwatch.runtime.dialing import Endpoint
+from syncwatch.runtime.mirroring import PairSettings
 from syncwatch.runtime.tls import TlsSettings
 
 BASE: dict[str, Any] = {"name": "cast", "protocol": "relaycast", "url": "http://127.0.0.1:8787", "token_file": "/run/token"}
@@ -257,6 +259,27 @@ def test_services() -> None:
     made = settings.service_settings(service(name="flair", **written))
     assert ServiceSettings("http://h/x", 60.0, 2.0, 3.0, 204, compiled("[[a]")) == made
     assert ServiceSettings("http://h/x") == settings.service_settings(service(name="flair", url="http://h/x"))
+
+
+def test_mirrors() -> None:
+    """When it looks goes to the machine, the roots and rules to the work, the time for a flush to the caller; the defaults are one."""
+    written = {
+        "mode": "sync", "mount": "/m", "project": "/p", "debounce": "1s", "reconcile": {"healthy": "2m", "degraded": "3s"}, "ignore": ["x"],
+        "read_only": ["docs/"], "keep_conflicts": False, "flush_timeout": "5s",
+    }  # fmt: skip
+    assert {"name", *written} == set(keys_of(Mirror)), "a new key must arrive somewhere"
+    made = mirror(name="agent", **written)
+    assert MirrorSettings(True, 1.0, 120.0, 3.0, "/m", "/p") == settings.mirror_settings(made)
+    assert PairSettings("agent", "/m", "/p", True, ("x",), ("docs/",), False, 3.0) == settings.pair_settings(made)
+    assert 5.0 == made.flush_timeout_s
+    plain = mirror(name="agent", mount="/m", project="/p")
+    assert MirrorSettings(mount="/m", project="/p") == settings.mirror_settings(plain)
+    assert PairSettings("agent", "/m", "/p", ignore=(".git", "node_modules")) == settings.pair_settings(plain)
+
+
+def mirror(**keys: Any) -> Mirror:
+    """A configured mirror."""
+    return parse(yaml.safe_dump({"mirrors": [keys]}), "test", {}).mirrors[0]
 
 
 def service(**keys: Any) -> Service:

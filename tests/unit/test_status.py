@@ -29,6 +29,7 @@ from tests.unit.snapshots import (
     fresh_service,
     health,
     held,
+    mirror,
     moment,
     service,
     sidecar,
@@ -40,7 +41,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGES = ("endpoints.md", "status.md")
 
 KEYS = """
-schema time health degraded_reason reasons gate checks connections services hooks sidecar
+schema time health degraded_reason reasons gate checks connections mirrors services hooks sidecar
 gate: read write
 gate.read: open detail
 checks: livez healthz readyz gate
@@ -62,6 +63,10 @@ connections.expiry: token certificate
 connections.lifetime: since events reconnects missed recovered lost unaccounted late resets
 connections.report: path read written pid process reconnects remarks
 connections.transitions: at from_state to_state reason
+mirrors: name mode mount project health state up watchers_healthy reasons gone pending oldest_pending_s differing differences files moved conflicts errors
+  refused_deletes refusal last_error flushes last_reconcile mean_reconcile_s comparing_for_s
+mirrors.differences: path why since
+mirrors.flushes: complete timeout error mean_s
 services: name upstream health state state_since reasons last_probe last_healthy last_failure probes lifetime
 services.lifetime: since probes failures
 services.probes: total failures mean_s next
@@ -78,6 +83,7 @@ FULL = snapshot(
     connections=(connection(token_expiry_wall_s=WALL_S - 90.0, next_attempt_now_s=NOW_S + 4.0, report=ReportSnapshot("/b1.json")),),
     health=health(held(Reason.BEHIND), held(Reason.EVENTS_LOST, 100.0)),
     services=(service(),),
+    mirrors=(mirror(),),
 )
 """Everything that can be known is known."""
 

@@ -44,14 +44,14 @@ def mistakes(**keys: object) -> list[str]:
 
 def test_the_public_names_are_these() -> None:
     """All of them can be had, and nothing else; importing the package alone imports none of them."""
-    assert ["ConfigError", "HealthReason", "HealthStatus", "Watch", "__version__"] == syncwatch.__all__
+    assert ["ConfigError", "Flushed", "HealthReason", "HealthStatus", "Mirror", "Watch", "__version__"] == syncwatch.__all__
     for name in syncwatch.__all__:
         assert getattr(syncwatch, name)
     with pytest.raises(AttributeError, match="has no attribute 'Wotch'"):
         _ = syncwatch.Wotch  # type: ignore[attr-defined]  # that is the point
     methods = {name for name in vars(Watch) if not name.startswith("_")}
     assert {
-        "connection", "start", "stop", "synced", "get_health_status", "callback_errors", "on_degraded", "on_recovered", "on_resynced", "on_gap",
+        "connection", "start", "stop", "synced", "get_health_status", "mirror", "callback_errors", "on_degraded", "on_recovered", "on_resynced", "on_gap",
     } == methods  # fmt: skip
 
 
