@@ -70,6 +70,12 @@ class Terms(NamedTuple):
         """Multiplied to a vector with `connection`, this adds the label `upstream`."""
         return f"* on (job, instance, connection) group_left (upstream)\n{self.of('syncwatch_connection_info')}"
 
+    def told(self, seconds: float, by: str, *alerts: str) -> str:
+        """Without those of whom one of these alerts fired this lately: what a window still remembers of a cause that is over is no news."""
+        names = f'alertname="{alerts[0]}"' if len(alerts) == 1 else f'alertname=~"{"|".join(alerts)}"'
+        fired = f'ALERTS{{{names},alertstate="firing"}}[{self.range(seconds)}]'
+        return f"unless on ({by})\nmax by ({by}) (max_over_time({fired}))"
+
     def reason(self, *reasons: str) -> str:
         """Connections for which one of these reasons holds; `name` becomes `connection`, as in the metrics of connections."""
         words = f'reason="{reasons[0]}"' if len(reasons) == 1 else f'reason=~"{"|".join(reasons)}"'
@@ -172,7 +178,8 @@ count by (upstream) ({down}) >= 3"""
 
 
 def _connection_down(t: Terms) -> str:
-    return f"{WITHOUT_CONNECTION.format('5m')} > 0.5\nand\n{WITHOUT_CONNECTION.format('2m')} > 0.25"
+    told = t.told(5 * MINUTE_S, "upstream", "SyncwatchUpstreamDown")
+    return f"{WITHOUT_CONNECTION.format('5m')} > 0.5\nand\n{WITHOUT_CONNECTION.format('2m')} > 0.25\n{told}"
 
 
 def _stream_unverified(t: Terms) -> str:
@@ -300,10 +307,17 @@ def _burning(burn: Burn) -> Alert:
 
     def expression(t: Terms) -> str:
         long, short = (UNHEALTHY.format(duration(seconds)) for seconds in (burn.long_s, burn.short_s))
-        return f"{long} > {limit}\nand\n{short} > {limit}"
+        found = f"{long} > {limit}\nand\n{short} > {limit}"
+        if burn.severity != "critical":
+            return found
+        everybody = t.told(burn.short_s, "upstream", "SyncwatchUpstreamDown")
+        some = t.told(burn.short_s, "job, upstream", "SyncwatchCredentialsRefused", "SyncwatchStreamUnverified")
+        return f"{found}\n{everybody}\n{some}"
 
     pace = "Faster than" if burn.times == 1 else f"{burn.times:g} times as fast as"
     comment = f"{pace} the budget allows, over {duration(burn.long_s)} and still over the last {duration(burn.short_s)}."
+    if burn.severity == "critical":
+        comment += " Not if the cause has paged in that time: it may be over, and still be in the windows."
     return Alert(
         "SyncwatchErrorBudgetBurn",
         burn.severity,
@@ -361,7 +375,7 @@ GROUPS = (
                 _connection_down,
                 "A sync connection is down, or down most of the time.",
                 f"{_PLACE} was without a connection for {{{{ $value | humanizePercentage }}}} of the last 5 minutes.",
-                "Most of 5 min, and still some of the last 2.",
+                "Most of 5 min, and still some of the last 2. Not what is left in these windows of an outage that SyncwatchUpstreamDown told.",
             ),
             Alert(
                 "SyncwatchStreamUnverified",

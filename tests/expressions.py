@@ -147,7 +147,7 @@ def made_labels(expression: str) -> set[str]:
     return set(re.findall(r', "(\w+)", "\$1", "', expression))
 
 
-SCRAPED = {"up": frozenset[str]()}
+SCRAPED = {"up": frozenset[str](), "ALERTS": frozenset({"alertname", "alertstate", "upstream"})}
 """What Prometheus itself adds, with its labels beside job and instance."""
 
 RECORDED = {
