@@ -322,8 +322,7 @@ class Reported:
     def _another(self, now: float, picture: Picture, key: Key) -> None:
         """The file tells of another connection than before."""
         first, returned = not self._known, key in self._known
-        self._established, self._heard_at = self._then(now, picture.connected_wall_s), None
-        self._sent_at = None
+        self._established = self._then(now, picture.connected_wall_s)
         if returned:  # of another process: two of them write this file in turns
             self._rivals_s = (now if self._rivals_s is None else self._rivals_s[0], now)
         else:
@@ -349,8 +348,6 @@ class Reported:
             self._down(now, f"the host's last heartbeat was {age_s:.0f} s ago: it has lost its connection, or hangs", alone=False)
         else:
             self._failure = None
-            if self._established is None:
-                self._established = self._then(now, picture.connected_wall_s)
             if self.state is not State.OPEN:
                 self._settled_once = True
                 self._move(now, State.OPEN, "the host is connected")
@@ -362,7 +359,7 @@ class Reported:
 
     def _down(self, now: float, words: str, alone: bool) -> None:
         """There is no connection. `alone`: and no process that could make one."""
-        self._failure, self._established = words, None
+        self._failure = words
         if self.state in (State.CONNECTING, State.OPEN):
             self._move(now, State.RECONNECTING, words)
         elif self.state is State.RECONNECTING and alone and now - (self.timeline.entered_s or 0.0) >= FAILED_AFTER_S:

@@ -10,6 +10,7 @@ import asyncio
 import errno
 import os
 import stat
+import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -120,14 +121,6 @@ def sighting(pid: int) -> Sighting:
         if fields[0] in (b"Z", b"X", b"x"):
             return Sighting(False)  # ended; only its parent has not asked for its result yet
         ticks = int(fields[19])
-        return Sighting(True, ticks, _boot_wall_s() + ticks / os.sysconf("SC_CLK_TCK"))
+        age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+        return Sighting(True, ticks, time.time() - age_s)
     return Sighting(True)
-
-
-def _boot_wall_s() -> float:
-    """When the system was started, Unix seconds. Raises: OSError, ValueError."""
-    with open("/proc/stat", "rb") as file:
-        for line in file:
-            if line.startswith(b"btime "):
-                return float(line.split()[1])
-    raise ValueError("no btime")

@@ -117,6 +117,9 @@ async def test_a_host_comes_loses_its_branch_and_goes(tmp_path: Path) -> None:
             await process.do("freeze")
             c = await made.stands("open", "heartbeat_timeout")
             assert "degraded" == c["health"]
+            code, gate = await sidecar.gate()
+            assert (503, "branch: heartbeat_timeout") == (code, gate["detail"])
+            assert 200 == (await sidecar.probe("/readyz"))[0]
             assert c["heartbeats"]["last_sent"]["age_s"] < c["heartbeats"]["last_acknowledged"]["age_s"]
             assert (1.0, 1.0) == (
                 (await sidecar.scrape()).value("syncwatch_connection_up", connection="branch"),
@@ -124,6 +127,7 @@ async def test_a_host_comes_loses_its_branch_and_goes(tmp_path: Path) -> None:
             )
             await process.do("thaw")
             await made.stands("open")
+            assert 200 == (await sidecar.gate())[0]
             await process.do("lose")
             c = await made.stands("reconnecting", "reconnecting")
             assert "down" == c["health"]

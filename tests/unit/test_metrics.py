@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from syncwatch.core.health import Component, Health, Reason
 from syncwatch.core.histogram import SLOW_S, Histogram
+from syncwatch.core.reported import Look, Picture, Reported, ReportedSettings
 from syncwatch.core.session import Session, SessionSettings
 from syncwatch.core.snapshot import ConnectionSnapshot, HookSnapshot, MirrorSnapshot, Moment, Snapshot
 from syncwatch.core.states import AuditResult, AuditVerdict, Disconnect, Origin, State
@@ -42,6 +43,7 @@ from syncwatch.exposition.registry import (
     Section,
 )
 from syncwatch.protocols.tps.codec import Tps
+from syncwatch.protocols.tps.hostfile import Passive
 from syncwatch.protocols.tps.keys import Identity
 from tests.requires import require
 from tests.unit.snapshots import (
@@ -684,12 +686,22 @@ def test_promtool_finds_nothing_to_complain_about(taken: Snapshot) -> None:
 
 
 def test_a_connection_that_only_a_file_tells_of() -> None:
-    """TPS in mode passive: what the host's file cannot tell has no series at all, and the rest fits the budget."""
-    made = fresh_connection(protocol="tps", dialect="passive", numbering=Numbering.NONE, upstream="")
-    named = {sample.name for family in families(snapshot(connections=(made,))) for sample in family.samples if "connection" in sample.labels}
+    """TPS in mode passive, connected, every state seen but the last: what the host's file cannot tell has no series at all, and the rest is few."""
+    told = Reported("b", Passive(), "/s/b1.json", ReportedSettings())
+    told.wall(NOW_S, WALL_S - NOW_S)
+    told.start(NOW_S)
+    told.looked(NOW_S, Look(Picture(7, WALL_S, WALL_S, WALL_S, 0, 1, 1)))
+    entered = {state: WALL_S for state in State if state not in (State.RESYNCING, State.POLLING, State.CLOSED)}
+    one = msgspec.structs.replace(told.snapshot(), timeline=msgspec.structs.replace(told.snapshot().timeline, entered_wall_s=entered))
+    found = [(name, labels) for name, labels in named(snapshot(connections=(one,))) if "connection" in labels]
+    assert 43 == len(found), "what it is today: more needs a reason"
+    assert [("tps", "passive", "none", "")] == [
+        (labels["protocol"], labels["dialect"], labels["continuity"], labels["upstream"]) for name, labels in found if name == "syncwatch_connection_info"
+    ]
     assert {
         "syncwatch_connection_info", "syncwatch_connection_up", "syncwatch_connection_state",
         "syncwatch_connection_state_entered_timestamp_seconds", "syncwatch_connection_state_seconds_total", "syncwatch_connection_transitions_total",
-        "syncwatch_connection_reconnects_total", "syncwatch_frames_received_total", "syncwatch_frames_sent_total",
-        "syncwatch_protocol_anomalies_total", "syncwatch_heartbeats_sent_total",
-    } == named  # fmt: skip
+        "syncwatch_connection_established_timestamp_seconds", "syncwatch_connection_reconnects_total", "syncwatch_frames_received_total",
+        "syncwatch_frames_sent_total", "syncwatch_protocol_anomalies_total", "syncwatch_last_frame_timestamp_seconds", "syncwatch_last_frame_age_seconds",
+        "syncwatch_heartbeats_sent_total", "syncwatch_heartbeat_last_sent_timestamp_seconds", "syncwatch_heartbeat_last_ack_timestamp_seconds",
+    } == {name for name, _ in found}  # fmt: skip

@@ -259,6 +259,32 @@ def test_the_last_write_of_a_process_that_is_gone() -> None:
     assert (State.OPEN, Process.ELSEWHERE) == (world.machine.state, world.machine.process)
 
 
+def test_what_one_process_wrote_proves_nothing_of_the_next() -> None:
+    """Writes after a death are counted for each process by itself."""
+    world = connected()
+    world.process = DEAD
+    world.look(1.0)
+    world.beat(1.0)
+    world.connect(5000)
+    world.beat(1.0)
+    assert (State.RECONNECTING, Process.DEAD) == (world.machine.state, world.machine.process)
+    assert world.picture.established is None
+
+
+def test_only_so_many_connections_are_known() -> None:
+    """The newest ones that the file has shown; an older one counts as new."""
+    world = connected()
+    oldest = world.file
+    for number in range(2 * CONNECTIONS_KNOWN):
+        world.now += 10.0
+        world.connect()
+        assert number + 1 == world.picture.reconnects
+    assert CONNECTIONS_KNOWN == len(world.machine._known)
+    world.file = oldest
+    world.look(1.0)
+    assert 2 * CONNECTIONS_KNOWN + 1 == world.picture.reconnects
+
+
 def test_where_the_system_says_nothing_of_processes() -> None:
     """Times alone count."""
     world = World()
@@ -322,6 +348,11 @@ def test_counters_of_the_host_begin_anew_and_ours_go_on() -> None:
     world.look(received=5)
     assert ({FrameKind.HEARTBEAT: 2}, {FrameKind.UNKNOWN: 6}, 1) == (world.picture.frames_sent, world.picture.frames_received, world.picture.reconnects)
     assert 2 == world.picture.heartbeat.sent
+    assert 1 == world.picture.timeline.transitions[State.OPEN, State.RECONNECTING]
+    assert "the host has another connection by now" == world.picture.timeline.recent[-2].reason
+    for received in (3, 5, 6):
+        world.look(1.0, received=received)
+    assert {FrameKind.UNKNOWN: 7} == world.picture.frames_received
     assert world.picture.report is not None
     assert 4 == world.picture.report.reconnects
 
@@ -360,7 +391,7 @@ def test_two_processes_that_write_one_file_are_named() -> None:
         for world.file in (first, second):
             world.look(1.0)
     assert {Reason.DUPLICATE_CLIENT} == world.reasons
-    assert 1 == world.picture.reconnects
+    assert (1, 1) == (world.picture.reconnects, world.picture.timeline.transitions[State.OPEN, State.RECONNECTING])
     for _ in range(3):
         world.beat(INTERVAL_S)
     assert set() == world.reasons
@@ -412,10 +443,10 @@ def test_a_file_that_others_may_write_is_remarked() -> None:
     """It is believed all the same; what else was remarked stands beside it."""
     world = World()
     world.take(world.machine.remark(world.now, ("a service is odd",)))
-    world.take(world.machine.looked(world.now, Look(world.file, mode=0o666, process=ALIVE)))
+    world.take(world.machine.looked(world.now, Look(world.file, mode=0o640, process=ALIVE)))
     assert world.stands(State.OPEN)
     assert world.picture.report is not None
-    assert ("others may use the file: its mode is 0666", "a service is odd") == world.picture.report.remarks
+    assert ("others may use the file: its mode is 0640", "a service is odd") == world.picture.report.remarks
 
 
 def test_the_totals_go_on_in_the_next_process() -> None:

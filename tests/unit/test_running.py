@@ -42,7 +42,7 @@ from syncwatch.running import sparing_aiohttp
 from syncwatch import config, logs
 with sparing_aiohttp():
     import syncwatch.app
-print(sorted({"aiohttp.web", "argparse", "click", "difflib", "gettext", "multiprocessing", "syncwatch.relay", "sqlite3", "syncwatch.exposition.terminal"} & set(sys.modules)))
+print(sorted({"aiohttp.web", "argparse", "click", "difflib", "gettext", "multiprocessing", "syncwatch.relay", "sqlite3", "syncwatch.exposition.terminal", "syncwatch.hosts", "syncwatch.core.reported"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert "[]" == done.stdout.strip()
@@ -100,3 +100,14 @@ print(mimetypes.guess_type("x.html")[0], len(mimetypes.types_map) < 300)
         environment["SSL_CERT_FILE"] = file
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=60)
     assert ["0 False True", "text/html True"] == done.stdout.splitlines()
+
+
+def test_reading_a_host_needs_no_cryptography() -> None:
+    """Its files are not encrypted: mode passive loads what reads them, and nothing of mode host."""
+    program = """
+import sys
+import syncwatch.hosts
+print(sorted({"cryptography", "syncwatch.protocols.tps.noise", "syncwatch.protocols.tps.codec"} & set(sys.modules)), "syncwatch.core.reported" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert "[] True" == done.stdout.strip()
