@@ -53,7 +53,7 @@ class HealthStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_event_age_s: float | None
     unverified_s: float | None
     reconnects: int
-    consecutive_failures: int
+    consecutive_failures: int | None
     last_failure: str | None
     epoch: int | None
     cursor: int | None
@@ -93,7 +93,7 @@ def build(snapshot: Snapshot, name: str | None = None) -> HealthStatus:
         last_event_age_s=_age_s(one.last_event, at),
         unverified_s=None if one.verified_now_s is None else max(0.0, at.now_s - one.verified_now_s),
         reconnects=one.reconnects,
-        consecutive_failures=one.consecutive_failures,
+        consecutive_failures=None if one.report is not None else one.consecutive_failures,  # made and counted by somebody else
         last_failure=one.last_failure,
         epoch=None if ledger is None else ledger.epoch,
         cursor=None if ledger is None else ledger.cursor,
