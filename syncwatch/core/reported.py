@@ -324,7 +324,7 @@ class Reported:
         first, returned = not self._known, key in self._known
         self._established = self._then(now, picture.connected_wall_s)
         if returned:  # of another process: two of them write this file in turns
-            self._rivals_s = (now if self._rivals_s is None else self._rivals_s[0], now)
+            self._rivals_s = (self._rivals_s[0] if self._rivals_s is not None and self._rivalling(now) else now, now)
         else:
             ours = not first or (self._started is not None and picture.connected_wall_s >= self._started.wall_s)
             self._known[key] = _Counted(0, 0) if ours else _Counted(picture.sent, picture.received)
@@ -412,9 +412,13 @@ class Reported:
             found.append(Condition(told[self.state], self.timeline.entered_s or 0.0))
         if self.state is State.OPEN:
             found += self._silence()
-        if self.active and self._rivals_s is not None and self._looked_s - self._rivals_s[1] < 3.0 * self.settings.interval_s:
+        if self.active and self._rivals_s is not None and self._rivalling(self._looked_s):
             found.append(Condition(Reason.DUPLICATE_CLIENT, self._rivals_s[0]))
         return tuple(found)
+
+    def _rivalling(self, now: float) -> bool:
+        """Whether two processes have taken turns lately."""
+        return self._rivals_s is not None and now - self._rivals_s[1] < 3.0 * self.settings.interval_s
 
     def _silence(self) -> list[Condition]:
         """What it means that nothing arrives, at the time of the last look."""

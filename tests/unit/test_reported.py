@@ -395,6 +395,10 @@ def test_two_processes_that_write_one_file_are_named() -> None:
     for _ in range(3):
         world.beat(INTERVAL_S)
     assert set() == world.reasons
+    world.file = first
+    world.beat(1.0)
+    [condition] = world.machine.reasons(world.now)
+    assert (Reason.DUPLICATE_CLIENT, world.now) == (condition.reason, condition.since_s)
 
 
 def test_clocks_that_differ_make_nothing_old() -> None:
