@@ -33,6 +33,7 @@ from syncwatch.config import (
 from syncwatch.config import Hook as HookBlock
 from syncwatch.config import Mirror as MirrorBlock
 from syncwatch.config import Service as ServiceBlock
+from syncwatch.config import Watcher as WatcherBlock
 from syncwatch.core.effects import Notice, Notify
 from syncwatch.core.monitor import Monitor
 from syncwatch.core.resume import ResumePoint, ServiceRecord, pressing, totals_only
@@ -252,6 +253,47 @@ class Asked:
         await self.poller.close()
 
 
+class Observed:
+    """One watcher with everything that serves it."""
+
+    def __init__(self, app: Machinery, block: WatcherBlock) -> None:
+        from syncwatch.core.ignores import Ignores
+        from syncwatch.core.watch import Watch
+        from syncwatch.runtime.watcher import Watcher
+
+        self.watch = Watch(block.name, settings.watch_settings(block), str(block.path))
+        self.driver = Driver(f"watcher/{block.name}", self.watch, app.clock)
+        self.work = Watcher(self.driver, self.watch, block.path, Ignores(block.ignore), app.instance)
+        self.driver.on(Notify, app.notify)
+        self._acts = False
+        self._say_what_acts(block)
+
+    def configure(self, block: WatcherBlock) -> None:
+        """Another sentinel for the same tree, or none."""
+        self._say_what_acts(block)
+        self.work.configure(settings.watch_settings(block))
+
+    def begin(self, supervisor: Supervisor) -> None:
+        """Be looked after, and watch."""
+        supervisor.watch(self.driver)
+        self.driver.call(self.watch.start)
+
+    def end(self, supervisor: Supervisor) -> None:
+        """Watch no more; nobody looks after it any more."""
+        self.driver.call(self.watch.stop)
+        self.driver.close()
+        supervisor.unwatch(self.driver)
+
+    async def gone(self) -> None:
+        """When everything is given back, and the sentinel is away."""
+        await self.work.gone()
+
+    def _say_what_acts(self, block: WatcherBlock) -> None:
+        if block.sentinel is not None and not self._acts:
+            log.info("a sentinel is switched on: it writes", watcher=block.name, target=f"{block.path}/.syncwatch/{self.work.sentinel_name}")
+        self._acts = block.sentinel is not None
+
+
 class Mirrored:
     """One mirror with everything that serves it."""
 
@@ -344,6 +386,7 @@ class Machinery:
         self.asked: list[Asked] = []
         self.offered: list[Asked] = []  # those that a host names
         self._offers: Offers | None = None
+        self.observed: list[Observed] = []
         self.mirrored: list[Mirrored] = []
         self.hooks: list[Hooked] = []
         self.callbacks = Callbacks()
@@ -386,6 +429,7 @@ class Machinery:
         await self._find_offers()
         self.offered = [] if self._offers is None else [Asked(self, block, self._records.get(block.name)) for block in self._offers.services]
         self._remark_offers()
+        self.observed = [Observed(self, block) for block in self.config.watchers]
         self.mirrored = [Mirrored(self, block) for block in self.config.mirrors]
         self._monitor = Monitor(settings.health_settings(self.config), self._patients())
         self._health = Driver("health", self._monitor, self.clock)
@@ -426,14 +470,15 @@ class Machinery:
         """The connections of our own."""
         return [item for item in self.connections if isinstance(item, Watched)]
 
-    def _parts(self) -> list[Watched | Told | Mirrored | Asked]:
+    def _parts(self) -> list[Watched | Told | Observed | Mirrored | Asked]:
         """What is looked after, connections first."""
-        return [*self.connections, *self.mirrored, *self._services()]
+        return [*self.connections, *self.observed, *self.mirrored, *self._services()]
 
     def _patients(self) -> list[Patient]:
         """Whose health is watched."""
         return [
             *(item.session for item in self.connections),
+            *(item.watch for item in self.observed),
             *(item.mirror for item in self.mirrored),
             *(item.service for item in self._services()),
         ]
@@ -450,6 +495,8 @@ class Machinery:
         if self.mirrored:
             await self._flush_last()
         ending = () if self.reload is None else (self.reload.close(),)
+        for observed in self.observed:
+            observed.driver.call(observed.watch.stop)
         self._offers = None  # what is read of a registry from now on starts nothing any more
         for item in self.connections:
             item.driver.call(item.session.stop)
@@ -481,10 +528,11 @@ class Machinery:
             raise ConfigError([config.source.mistake(error.key, error.text)]) from None
         if "log" in plan.others:
             logs.adjust(config.log.level, config.log.format)
-        ending: list[Watched | Told | Mirrored | Asked] = [before[name] for name in (*plan.removed, *plan.replaced)]
+        ending: list[Watched | Told | Observed | Mirrored | Asked] = [before[name] for name in (*plan.removed, *plan.replaced)]
         asked, new_asked, ending_asked = self._asked_by(config, plan.services)
         mirrored, new_mirrored, ending_mirrored = self._mirrored_by(config, plan.mirrors)
-        ending += [*ending_mirrored, *ending_asked]
+        observed, new_observed, ending_observed = self._observed_by(config, plan.watchers)
+        ending += [*ending_observed, *ending_mirrored, *ending_asked]
         taken = {block.name for block in config.services}
         ending += [self._farewell(item) for item in self.offered if item.service.name in taken]
         self.offered = [item for item in self.offered if item.service.name not in taken]
@@ -492,11 +540,12 @@ class Machinery:
             leaver.end(self.supervisor)
         for name in plan.configured:
             self._configure(before[name], connections[name])
-        beginning: list[Watched | Told | Mirrored | Asked] = [*fresh.values(), *new_mirrored, *new_asked]
+        beginning: list[Watched | Told | Observed | Mirrored | Asked] = [*fresh.values(), *new_observed, *new_mirrored, *new_asked]
         for beginner in beginning:
             beginner.driver.wall()
         self.connections = [fresh.get(name) or before[name] for name in connections]
         self.asked = asked
+        self.observed = observed
         self.mirrored = mirrored
         self._health.call(self._monitor.configure, settings.health_settings(config), self._patients())
         for beginner in beginning:
@@ -506,7 +555,7 @@ class Machinery:
         leaving += self._adopt()
         await asyncio.gather(*leaving)
 
-    def _leave(self, ending: Iterable[Watched | Told | Mirrored | Asked]) -> list[asyncio.Task[None]]:
+    def _leave(self, ending: Iterable[Watched | Told | Observed | Mirrored | Asked]) -> list[asyncio.Task[None]]:
         leaving = [asyncio.create_task(leaver.gone()) for leaver in ending]
         for task in leaving:
             self._leaving.add(task)
@@ -573,6 +622,15 @@ class Machinery:
         fresh = {name: Asked(self, blocks[name]) for name in (*fates.added, *fates.replaced)}
         for name in fates.configured:
             before[name].driver.call(before[name].service.configure, settings.service_settings(blocks[name]))
+        going = [before[name] for name in (*fates.removed, *fates.replaced)]
+        return [fresh.get(name) or before[name] for name in blocks], list(fresh.values()), going
+
+    def _observed_by(self, config: Config, fates: Fates) -> tuple[list[Observed], list[Observed], list[Observed]]:
+        """The same of watchers."""
+        before, blocks = {item.watch.name: item for item in self.observed}, {block.name: block for block in config.watchers}
+        fresh = {name: Observed(self, blocks[name]) for name in (*fates.added, *fates.replaced)}
+        for name in fates.configured:
+            before[name].configure(blocks[name])
         going = [before[name] for name in (*fates.removed, *fates.replaced)]
         return [fresh.get(name) or before[name] for name in blocks], list(fresh.values()), going
 
@@ -719,12 +777,14 @@ class Machinery:
         self._monitor.tasks(tasks, suspended)  # not only by its own beat: a supervisor that stopped would go unseen
         self._look()
         statefile = self._statefile
+        trees = [*(item.work for item in self.observed), *(root for item in self.mirrored for root in item.roots)]
         return Snapshot(
             at=at,
             connections=tuple(item.session.snapshot() for item in self.connections),
             health=self._monitor.snapshot(now),
             hooks=tuple(hooked.hook.snapshot() for hooked in self.hooks),
             services=tuple(item.service.snapshot() for item in self._services()),
+            watchers=tuple(item.watch.snapshot() for item in self.observed),
             mirrors=tuple(item.mirror.snapshot() for item in self.mirrored),
             sidecar=SidecarSnapshot(
                 version=__version__,
@@ -742,6 +802,8 @@ class Machinery:
                 config_errors=() if self.reload is None else self.reload.errors,
                 callback_errors=self.callbacks.errors,
                 gate_file_failures=None if self._gate_file is None else self._gate_file.failures,
+                inotify_watches=sum(one.inotify_watches for one in trees) if trees else None,
+                inotify_instances=sum(one.inotify_instances for one in trees) if trees else None,
             ),
         )
 

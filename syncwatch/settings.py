@@ -15,6 +15,7 @@ from syncwatch.config import (
     Service,
     TpsHostConnection,
     TpsPassiveConnection,
+    Watcher,
 )
 from syncwatch.config.connections import Audit, Polling, Resync, Verify
 from syncwatch.config.values import compiled
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from syncwatch.core.mirror import MirrorSettings
     from syncwatch.core.reported import ReportedSettings
     from syncwatch.core.service import ServiceSettings
+    from syncwatch.core.watch import WatchSettings
     from syncwatch.protocols.relaycast import Relaycast
     from syncwatch.protocols.relayfile import Relayfile
     from syncwatch.protocols.tps.codec import Tps
@@ -195,6 +197,14 @@ def service_settings(service: Service) -> ServiceSettings:
         expect_status=service.expect_status,
         expect_body=None if service.expect_body is None else compiled(service.expect_body),
     )
+
+
+def watch_settings(watcher: Watcher) -> WatchSettings:
+    """The machine's settings of one watcher."""
+    from syncwatch.core.watch import WatchSettings
+
+    sentinel = watcher.sentinel
+    return WatchSettings(interval_s=None) if sentinel is None else WatchSettings(interval_s=sentinel.interval_s, timeout_s=sentinel.timeout_s)
 
 
 def mirror_settings(mirror: Mirror) -> MirrorSettings:

@@ -16,9 +16,9 @@ from syncwatch.config.connections import Connection
 from syncwatch.config.decode import keys_of
 from syncwatch.config.endpoints import Address
 from syncwatch.config.mistakes import Mistake, in_order
-from syncwatch.config.schema import Config, Mirror, Service
+from syncwatch.config.schema import Config, Mirror, Service, Watcher
 
-CHANGEABLE = frozenset({"auto_reload", "log", "connections", "mirrors", "services", "health"})
+CHANGEABLE = frozenset({"auto_reload", "log", "connections", "watchers", "mirrors", "services", "health"})
 """Top-level keys that may change while it runs; any other needs a restart."""
 
 SETTINGS = frozenset({
@@ -31,12 +31,12 @@ SETTINGS = frozenset({
 who is watched: a token moves to another path more often than it becomes another agent's, and that is found by the overlap proof.
 """
 
-B = TypeVar("B", Service, Mirror)
+B = TypeVar("B", Service, Mirror, Watcher)
 _SHOWN = (str, Path, Address, type(None))
 
 
 class Fates(msgspec.Struct, frozen=True):
-    """Names of mirrors or services, as those of connections in a Plan. Another URL is another service; other roots, another mode or other rules are another mirror."""
+    """Names of watchers, mirrors or services, as those of connections in a Plan. Another URL is another service; other roots, another mode or other rules are another mirror."""
 
     kept: tuple[str, ...] = ()
     configured: tuple[str, ...] = ()
@@ -60,15 +60,20 @@ class Plan(msgspec.Struct, frozen=True):
     removed: tuple[str, ...] = ()
     services: Fates = Fates()
     mirrors: Fates = Fates()
+    watchers: Fates = Fates()
     others: tuple[str, ...] = ()
-    """Top-level keys, `connections`, `mirrors` and `services` apart, that say something else."""
+    """Top-level keys, `connections`, `watchers`, `mirrors` and `services` apart, that say something else."""
     refusals: tuple[Mistake, ...] = ()
 
     @property
     def changes(self) -> dict[str, tuple[str, ...]]:
         """What is to be done, for the log; empty when the two say the same."""
         done = {"configured": self.configured, "replaced": self.replaced, "added": self.added, "removed": self.removed, "keys": self.others}
-        return {word: names for word, names in done.items() if names} | self.services.changes("services") | self.mirrors.changes("mirrors")
+        return {word: names for word, names in done.items() if names} | {
+            word: names
+            for kind in ("watchers", "mirrors", "services")
+            for word, names in getattr(self, kind).changes(kind).items()
+        }
 
 
 def plan(old: Config, new: Config) -> Plan:
@@ -81,8 +86,9 @@ def plan(old: Config, new: Config) -> Plan:
         **{fate: tuple(name for name, its in fates.items() if its == fate) for fate in ("kept", "configured", "replaced", "added")},
         removed=tuple(name for name in before if name not in after),
         services=_fates(old.services, new.services, lambda one: one.url),
+        watchers=_fates(old.watchers, new.watchers, lambda one: (one.path, one.ignore)),
         mirrors=_fates(old.mirrors, new.mirrors, _what_a_mirror_is),
-        others=tuple(key for key in changed if key not in ("connections", "mirrors", "services")),
+        others=tuple(key for key in changed if key not in ("connections", "watchers", "mirrors", "services")),
         refusals=tuple(in_order(_refusals(old, new, changed))),
     )
 

@@ -31,7 +31,6 @@ from syncwatch.config.rules import (
     Rule,
     Seconds,
     SecondsOrZero,
-    Text,
     TokenPath,
     Written,
 )
@@ -60,7 +59,14 @@ class Watcher(Block, frozen=True, kw_only=True):
     name: Name
     path: AnyPath
     sentinel: Sentinel | None = None
-    ignore: tuple[Text, ...] = IGNORED
+    ignore: tuple[Pattern, ...] = IGNORED
+
+    @classmethod
+    def faults(cls, got: Mapping[str, Any]) -> Faults:
+        """What syncwatch writes itself is not what is to be watched."""
+        path = got.get("path")
+        if path and ".syncwatch" in Path(path).parts:
+            yield "path", f"{path} is a place where syncwatch keeps files of its own; name the directory above it"
 
 
 class Reconcile(Block, frozen=True, kw_only=True):
@@ -207,8 +213,19 @@ class Config(Block, frozen=True, kw_only=True):
         """Something to watch, listeners that can all be had, and a token where others can reach us."""
         if all(got.get(kind) == () for kind in ("connections", "watchers", "mirrors", "services")):
             yield "", "nothing to watch; name at least one connection, watcher, mirror or service"
+        yield from _watcher_faults(got)
         yield from _listener_faults(got)
         yield from _host_faults(got)
+
+
+def _watcher_faults(got: Mapping[str, Any]) -> Faults:
+    """Two watchers of one directory would be one, counted twice."""
+    known: dict[str, str] = {}
+    for position, watcher in enumerate(got.get("watchers") or ()):
+        path = posixpath.normpath(str(watcher.path))
+        if path in known:
+            yield f"watchers[{position}].path", f"{watcher.path} is watched by {known[path]} already"
+        known.setdefault(path, watcher.name)
 
 
 def _host_faults(got: Mapping[str, Any]) -> Faults:

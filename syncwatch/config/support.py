@@ -33,12 +33,6 @@ def _dialects(config: Config) -> Refusals:
             )
 
 
-def _lists(config: Config) -> Refusals:
-    for key, blocks in (("watchers", config.watchers),):
-        if blocks:
-            yield key, f"{key} do not run {YET}"
-
-
 def _settings(config: Config) -> Refusals:
     for key, value in (
         ("probes_listen", config.probes_listen),
@@ -48,5 +42,5 @@ def _settings(config: Config) -> Refusals:
             yield key, f"{key} has no effect {YET}; leave it out"
 
 
-LATER: tuple[Callable[[Config], Refusals], ...] = (_dialects, _lists, _settings)
+LATER: tuple[Callable[[Config], Refusals], ...] = (_dialects, _settings)
 """One entry for each piece of work that is not done."""

@@ -241,6 +241,7 @@ class WatcherSnapshot(msgspec.Struct, frozen=True):
     dead_since: Moment | None
     blind_since: Moment | None
     detail: str | None
+    sentinel: bool  # one is configured
     directories: int
     unseen: int
     changes: Mapping[FileChange, int]

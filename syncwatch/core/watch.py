@@ -461,6 +461,7 @@ class Watch:
             dead_since=None if self._dead is None else self._dead.since,
             blind_since=None if blind is None or self._dead is not None else blind.since,
             detail=self._why_mode if fault is None else fault.detail,
+            sentinel=self.settings.interval_s is not None,
             directories=self._survey.directories,
             unseen=self._survey.unseen,
             changes=dict(self.changes),

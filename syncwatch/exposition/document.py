@@ -238,6 +238,31 @@ class Connection(msgspec.Struct, frozen=True):
     report: Report | None = None
 
 
+class Watcher(msgspec.Struct, frozen=True):
+    """One watcher. `mode`: active, passive, polling, null until it is known; `state`: unknown, alive, blind, dead.
+
+    `detail`: what is wrong, or why it polls or is passive although a sentinel is configured. `directories` are watched, at least `unseen` others cannot be.
+    `sentinels` and `mean_sentinel_s` are null without a sentinel.
+    """
+
+    name: str
+    path: str
+    mode: str | None
+    health: str | None
+    state: str
+    up: bool
+    reasons: tuple[Reason, ...]
+    detail: str | None
+    directories: int
+    unseen: int
+    changes: dict[str, int]
+    restarts: dict[str, int]
+    sentinels: dict[str, int] | None
+    mean_sentinel_s: float | None
+    last_event: Instant | None
+    last_alive: Instant | None
+
+
 class Difference(msgspec.Struct, frozen=True):
     """A path that differs, escaped so that it can be shown; what is different, and since when that is known."""
 
@@ -390,6 +415,7 @@ class Status(msgspec.Struct, frozen=True):
     gate: Gate
     checks: dict[str, tuple[Check, ...]]
     connections: tuple[Connection, ...]
+    watchers: tuple[Watcher, ...]
     mirrors: tuple[Mirror, ...]
     services: tuple[Service, ...]
     hooks: tuple[Hook, ...]

@@ -29,6 +29,7 @@ from syncwatch.core.snapshot import (
     Moment,
     ServiceSnapshot,
     Snapshot,
+    WatcherSnapshot,
 )
 from syncwatch.core.states import ESTABLISHED
 from syncwatch.exposition.registry import (
@@ -53,6 +54,7 @@ ConnectionReader = Callable[[ConnectionSnapshot, float], Values]
 """Reads one connection at a monotonic time (s)."""
 MirrorReader = Callable[[MirrorSnapshot, float], Values]
 """Reads one mirror at a monotonic time (s)."""
+WatcherReader = Callable[[WatcherSnapshot], Values]
 ServiceReader = Callable[[ServiceSnapshot], Values]
 SidecarReader = Callable[[Snapshot], Values]
 
@@ -159,6 +161,24 @@ CONNECTION_READERS: Mapping[str, ConnectionReader] = {
 }
 """Where each metric with the label `connection` stands."""
 
+WATCHER_READERS: Mapping[str, WatcherReader] = {
+    "syncwatch_watcher_info": lambda w: None if w.mode is None else {(w.mode,): 1},
+    "syncwatch_watcher_up": lambda w: {(): float(w.up)} if w.up or w.dead_since or w.blind_since or w.last_alive else None,
+    "syncwatch_watcher_events_total": lambda w: _keyed(w.changes),
+    "syncwatch_watcher_last_event_timestamp_seconds": lambda w: _at(w.last_event),
+    "syncwatch_watcher_last_alive_timestamp_seconds": lambda w: _at(w.last_alive),
+    "syncwatch_watcher_sentinels_total": lambda w: _keyed(w.sentinels) if _wrote(w) else None,
+    "syncwatch_watcher_sentinel_latency_seconds": lambda w: {(): w.sentinel_latency} if _wrote(w) else None,
+    "syncwatch_watcher_restarts_total": lambda w: _keyed(w.restarts),
+}
+"""Where each metric with the label `watcher` stands."""
+
+
+def _wrote(w: WatcherSnapshot) -> bool:
+    """Whether it has a sentinel, or had one."""
+    return w.sentinel or any(w.sentinels.values())
+
+
 def _compared(read: Callable[[MirrorSnapshot], float]) -> MirrorReader:
     return lambda m, _: None if m.last_reconcile is None and not m.gone else {(): read(m)}
 
@@ -207,6 +227,8 @@ SIDECAR_READERS: Mapping[str, SidecarReader] = {
     },
     "syncwatch_callback_errors_total": lambda s: {(): s.sidecar.callback_errors},
     "syncwatch_task_overdue_seconds": lambda s: {(one.task,): one.overdue_s for one in s.sidecar.tasks},
+    "syncwatch_inotify_watches": lambda s: None if s.sidecar.inotify_watches is None else {(): s.sidecar.inotify_watches},
+    "syncwatch_inotify_instances": lambda s: None if s.sidecar.inotify_instances is None else {(): s.sidecar.inotify_instances},
     "syncwatch_event_loop_lag_seconds": lambda s: {(): s.sidecar.event_loop_lag_s},
     "syncwatch_statefile_write_failures_total": lambda s: _plain(s.sidecar.statefile_write_failures),
     "syncwatch_statefile_last_write_timestamp_seconds": lambda s: _plain(s.sidecar.statefile_last_write_wall_s),
@@ -237,6 +259,9 @@ class SnapshotCollector(Collector):
                 for connection in snapshot.connections:
                     values = read(connection, snapshot.at.now_s)
                     _add(family, (connection.name,), _completed(definition, connection, values))
+            elif definition.section is Section.WATCHER:
+                for watcher in snapshot.watchers:
+                    _add(family, (watcher.name,), WATCHER_READERS[definition.name](watcher))
             elif definition.section is Section.MIRROR:
                 for mirror in snapshot.mirrors:
                     _add(family, (mirror.name,), MIRROR_READERS[definition.name](mirror, snapshot.at.now_s))

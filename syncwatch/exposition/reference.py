@@ -21,13 +21,17 @@ from syncwatch.core.states import (
     Claim,
     Direction,
     Disconnect,
+    FileChange,
     FlushResult,
     GapCause,
     Origin,
     ProbeFailure,
+    SentinelResult,
     State,
     Verdict,
     Verification,
+    WatchMode,
+    WatchTrouble,
 )
 from syncwatch.core.wire import FrameKind
 from syncwatch.exposition.registry import (
@@ -42,6 +46,7 @@ from syncwatch.exposition.registry import (
     SERIES_OF_MIRROR,
     SERIES_OF_SERVICE,
     SERIES_OF_SIDECAR,
+    SERIES_OF_WATCHER,
     Section,
 )
 
@@ -148,6 +153,28 @@ GLOSSARY: tuple[Words, ...] = (
         AuditVerdict.MISSED: "the WebSocket did not bring it; recovered from the log",
         AuditVerdict.INVENTED: "the WebSocket brought it, and the log does not have it",
     }),
+    Words("`mode` of a watcher", ("syncwatch_watcher_info",), {
+        WatchMode.ACTIVE: "the file system tells, and a sentinel proves it",
+        WatchMode.PASSIVE: "the file system tells, and nothing is written to prove it",
+        WatchMode.POLLING: "the tree is read again and again, because the file system would not tell of every change",
+    }),
+    Words("`change` of a path", ("syncwatch_watcher_events_total",), {
+        FileChange.ADDED: "made, or moved here",
+        FileChange.MODIFIED: "its content or its attributes",
+        FileChange.DELETED: "deleted, or moved away; a directory with all that was in it",
+    }),
+    Words("`result` of a sentinel", ("syncwatch_watcher_sentinels_total",), {
+        SentinelResult.SEEN: "its event came in time",
+        SentinelResult.MISSED: "it was written, and its event did not come in time",
+    }),
+    Words("`reason` of a watch that is made again", ("syncwatch_watcher_restarts_total",), {
+        WatchTrouble.MISSED: "a sentinel was missed",
+        WatchTrouble.ERROR: "permissions, a file system that does not answer, or any other error",
+        WatchTrouble.ROOT_GONE: "nothing is at the root's path",
+        WatchTrouble.ROOT_REPLACED: "another directory or another file system is at the root's path",
+        WatchTrouble.OVERFLOW: "more events came at once than the kernel keeps",
+        WatchTrouble.LIMITS: "no inotify watch or no inotify instance was left",
+    }),
     Words("`direction` and `operation` of a mirror's file", ("syncwatch_mirror_files_total",), {
         "to_mount": "in the mount", "to_project": "in the project", "copied": "the other tree's file was put there", "deleted": "it was deleted there",
     }),
@@ -187,9 +214,9 @@ Everything that syncwatch exports on `/metrics`, in text 0.0.4 and OpenMetrics 1
 - **What can happen stands at 0** from the first scrape. **What cannot be known is absent**, never an invented 0.
 - **Timestamps** are Unix times, stamped once, when it happened. **Ages** are computed while the scrape is answered.
 - **Label values** are names from your configuration or the fixed words below; nothing the server sends becomes one.
-- Each metric about a connection has the label `connection`, its name in the configuration; each about a mirror `mirror`, each about a service `target_service`.
+- Each metric about a connection has the label `connection`, its name in the configuration; each about a watcher `watcher`, each about a mirror `mirror`, each about a service `target_service`.
 - A histogram `x` is exported as `x_bucket` (with the label `le`), `x_sum` and `x_count`.
-- **Cost**: a connection has at most {connection} series, {canary} more with a canary and {health} for its health; a mirror at most {mirror}, a service at most {service};
+- **Cost**: a connection has at most {connection} series, {canary} more with a canary and {health} for its health; a watcher at most {watcher}, a mirror at most {mirror}, a service at most {service};
   the rest of a sidecar has at most {sidecar}.
 - `/metrics?name[]=x` (repeatable) answers with the metrics of those names alone.
 """
@@ -261,6 +288,7 @@ def reference() -> str:
         connection=SERIES_OF_CONNECTION,
         canary=SERIES_OF_CANARY,
         health=SERIES_OF_HEALTH,
+        watcher=SERIES_OF_WATCHER,
         mirror=SERIES_OF_MIRROR,
         service=SERIES_OF_SERVICE,
         sidecar=SERIES_OF_SIDECAR,

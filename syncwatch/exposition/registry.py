@@ -23,13 +23,16 @@ from syncwatch.core.states import (
     Claim,
     Direction,
     Disconnect,
+    FileChange,
     FlushResult,
     GapCause,
     Origin,
     ProbeFailure,
+    SentinelResult,
     State,
     Verdict,
     Verification,
+    WatchTrouble,
 )
 from syncwatch.core.wire import FrameKind
 
@@ -53,6 +56,7 @@ class Section(enum.StrEnum):
     HEARTBEAT = "Heartbeats"
     CONTINUITY = "Continuity"
     CANARY = "Canary"
+    WATCHER = "Watchers"
     MIRROR = "Mirrors"
     SERVICE = "Services"
     HEALTH = "Health"
@@ -63,7 +67,7 @@ class Section(enum.StrEnum):
 PER_CONNECTION = (Section.CONNECTION, Section.HEARTBEAT, Section.CONTINUITY, Section.CANARY)
 """Sections whose metrics carry the label `connection`."""
 
-OWNERS: Mapping[Section, str] = {**dict.fromkeys(PER_CONNECTION, "connection"), Section.MIRROR: "mirror", Section.SERVICE: "target_service"}
+OWNERS: Mapping[Section, str] = {**dict.fromkeys(PER_CONNECTION, "connection"), Section.WATCHER: "watcher", Section.MIRROR: "mirror", Section.SERVICE: "target_service"}
 """The label that says whose metric it is, by section; in the other sections there is none."""
 
 
@@ -101,10 +105,12 @@ class Definition(msgspec.Struct, frozen=True):
 
 
 _INFO, _GAUGE, _COUNTER, _HISTOGRAM = Kind
-_C, _B, _L, _Y, _M, _V, _H, _S, _P = Section
+_C, _B, _L, _Y, _W, _M, _V, _H, _S, _P = Section
 _NO_FEED = "where there is no HTTP feed to compare with"
 _NOT_CONFIGURED = "unless a canary is configured"
 _NO_SERVICE = "unless a service is configured"
+_NO_WATCHER = "unless a watcher is configured"
+_NO_SENTINEL = "unless a watcher with a sentinel is configured"
 _NO_MIRROR = "unless a mirror is configured"
 _OBSERVED = "unless a mirror is configured in mode sync"
 _NOT_COMPARED = "until the first comparison ended"
@@ -173,6 +179,14 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(_Y, _COUNTER, "syncwatch_canaries_duplicate_total", "Further copies of canaries.", absent=_NOT_CONFIGURED),
     Definition(_Y, _COUNTER, "syncwatch_canaries_failed_total", "Canaries that the API refused to take.", absent=_NOT_CONFIGURED),
     Definition(_Y, _HISTOGRAM, "syncwatch_canary_round_trip_seconds", "From writing a canary through the API to seeing it on the live connection.", buckets=FAST_S, absent=_NOT_CONFIGURED),
+    Definition(_W, _INFO, "syncwatch_watcher_info", "How changes come to be noticed. Always 1.", ("mode",), absent="until it is known"),
+    Definition(_W, _GAUGE, "syncwatch_watcher_up", "1 while a change would be noticed: subscribed, the root intact, nothing left out and, with a sentinel, the last one seen in time.", absent="until something was found out"),
+    Definition(_W, _COUNTER, "syncwatch_watcher_events_total", "Changes that were noticed, by what happened to the path; what happens to one path within a moment is one.", ("change",), absent=_NO_WATCHER),
+    Definition(_W, _GAUGE, "syncwatch_watcher_last_event_timestamp_seconds", "When a change was last noticed.", absent="until the first"),
+    Definition(_W, _GAUGE, "syncwatch_watcher_last_alive_timestamp_seconds", "When it was last proven that a change would be noticed, as far as the mode can prove it.", absent="until the first time"),
+    Definition(_W, _COUNTER, "syncwatch_watcher_sentinels_total", "Sentinels written whose event came in time, and those whose event did not.", ("result",), absent=_NO_SENTINEL),
+    Definition(_W, _HISTOGRAM, "syncwatch_watcher_sentinel_latency_seconds", "From asking for a sentinel to its event.", buckets=FAST_S, absent=_NO_SENTINEL),
+    Definition(_W, _COUNTER, "syncwatch_watcher_restarts_total", "Troubles for which the watch was made again, by what they were; counted once, however many attempts the cure took.", ("reason",), absent=_NO_WATCHER),
     Definition(_M, _GAUGE, "syncwatch_mirror_up", "1 while both watchers are alive and both roots are there.", absent=_NOT_COMPARED),
     Definition(_M, _GAUGE, "syncwatch_mirror_pending_paths", "Changes seen, and differences found, that are not on the other side yet.", absent=_NO_MIRROR),
     Definition(_M, _GAUGE, "syncwatch_mirror_oldest_pending_age_seconds", "Age of the oldest of them; 0 when there is none.", absent=_NO_MIRROR),
@@ -198,6 +212,8 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(_S, _COUNTER, "syncwatch_hook_deliveries_total", "Webhook deliveries: events that arrived, further attempts, events that were given up.", ("hook", "result"), absent="unless a hook is configured"),
     Definition(_S, _COUNTER, "syncwatch_callback_errors_total", "Exceptions raised by callbacks of the library's user."),
     Definition(_S, _GAUGE, "syncwatch_task_overdue_seconds", "How far a task is past its own deadline; 0 while it is in time.", ("task",)),
+    Definition(_S, _GAUGE, "syncwatch_inotify_watches", "Directories that the kernel watches for this process, for watchers and mirrors.", absent="unless a watcher or a mirror is configured"),
+    Definition(_S, _GAUGE, "syncwatch_inotify_instances", "Inotify instances that this process holds.", absent="unless a watcher or a mirror is configured"),
     Definition(_S, _GAUGE, "syncwatch_event_loop_lag_seconds", "Highest delay of the event loop in the last 60 s."),
     Definition(_S, _COUNTER, "syncwatch_statefile_write_failures_total", "Times the state file could not be written.", absent="without a state directory"),
     Definition(_S, _GAUGE, "syncwatch_statefile_last_write_timestamp_seconds", "When the state file was last written.", absent="until the first time"),
@@ -251,14 +267,17 @@ LABEL_SETS: Mapping[str, tuple[LabelSet, ...]] = {
     "syncwatch_ledger_forgotten_total": _singles(("identities", "ranges", "hashes")),
     "syncwatch_audits_total": _singles(AuditResult),
     "syncwatch_audit_events_total": _singles(AuditVerdict),
+    "syncwatch_watcher_events_total": _singles(FileChange),
+    "syncwatch_watcher_sentinels_total": _singles(SentinelResult),
+    "syncwatch_watcher_restarts_total": _singles(WatchTrouble),
     "syncwatch_mirror_files_total": tuple((way, operation) for way in ("to_mount", "to_project") for operation in ("copied", "deleted")),
     "syncwatch_mirror_flushes_total": _singles(FlushResult),
     "syncwatch_service_probe_failures_total": _singles(ProbeFailure),
 }
-"""Every label set (without the owner's label) that any connection, mirror or service can ever report, where they are known beforehand."""
+"""Every label set (without the owner's label) that any connection, watcher, mirror or service can ever report, where they are known beforehand."""
 
 
-COMPONENTS = (Component.CONNECTION, Component.MIRROR, Component.SERVICE, Component.SIDECAR)
+COMPONENTS = (Component.CONNECTION, Component.WATCHER, Component.MIRROR, Component.SERVICE, Component.SIDECAR)
 """Components that exist in this version."""
 
 REASONS = tuple(Reason)
@@ -385,6 +404,8 @@ SERIES_OF_HEALTH = 40
 """Most series in which a connection's reasons and health may be counted."""
 SERIES_OF_SERVICE = 40
 """Most series that a service may have, its reasons and health included."""
+SERIES_OF_WATCHER = 50
+"""Most series that a watcher may have, its reasons, its health and its checks included."""
 SERIES_OF_MIRROR = 70
 """Most series that a mirror may have, its reasons, its health and its checks included."""
 SERIES_OF_SIDECAR = 60

@@ -25,6 +25,7 @@ from syncwatch.core.snapshot import (
     SidecarSnapshot,
     Snapshot,
     TimelineSnapshot,
+    WatcherSnapshot,
 )
 from syncwatch.core.states import ESTABLISHED, State
 from syncwatch.core.timestamps import rfc3339
@@ -73,6 +74,7 @@ def build(snapshot: Snapshot) -> doc.Status:
             for probe, checks in health.checks.items()
         },
         connections=tuple(_connection(one, snapshot) for one in snapshot.connections),
+        watchers=tuple(_watcher(one, snapshot) for one in snapshot.watchers),
         mirrors=tuple(_mirror(one, snapshot) for one in snapshot.mirrors),
         services=tuple(_service(one, snapshot) for one in snapshot.services),
         hooks=tuple(doc.Hook(**msgspec.structs.asdict(one)) for one in snapshot.hooks),
@@ -120,6 +122,29 @@ def _connection(c: ConnectionSnapshot, snapshot: Snapshot) -> doc.Connection:
             for one in reversed(c.timeline.recent)
         ),
         report=None if c.report is None else _report(c.report, at),
+    )
+
+
+def _watcher(w: WatcherSnapshot, snapshot: Snapshot) -> doc.Watcher:
+    at = snapshot.at
+    state = "dead" if w.dead_since else "blind" if w.blind_since else "alive" if w.up or w.last_alive else "unknown"
+    return doc.Watcher(
+        name=w.name,
+        path=w.path,
+        mode=w.mode,
+        health=snapshot.health.health.get((Component.WATCHER, w.name)),
+        state=state,
+        up=w.up,
+        reasons=doc.reasons(_of(Component.WATCHER, w.name, snapshot.health.held), at),
+        detail=w.detail,
+        directories=w.directories,
+        unseen=w.unseen,
+        changes={str(change): count for change, count in w.changes.items()},
+        restarts={str(trouble): count for trouble, count in w.restarts.items()},
+        sentinels={str(result): count for result, count in w.sentinels.items()} if w.sentinel else None,
+        mean_sentinel_s=_mean_s(w.sentinel_latency) if w.sentinel else None,
+        last_event=doc.instant(w.last_event, at),
+        last_alive=doc.instant(w.last_alive, at),
     )
 
 

@@ -35,7 +35,7 @@ from syncwatch.core.effects import CheckRoot, Effects, Subscribe, Touch, Unsubsc
 from syncwatch.core.health import Reason
 from syncwatch.core.ignores import Ignores
 from syncwatch.core.states import WatchTrouble
-from syncwatch.core.watch import Root, Survey, Watch
+from syncwatch.core.watch import Root, Survey, Watch, WatchSettings
 from syncwatch.runtime import inotify, sentinel
 from syncwatch.runtime.driver import Driver
 from syncwatch.runtime.inotify import Batch, Sink, Worker
@@ -131,6 +131,13 @@ class Watcher:
                 return await future and worker is self._worker and self.watch.up
         except TimeoutError:
             return False
+
+    def configure(self, settings: WatchSettings) -> None:
+        """Another sentinel for the same tree; the one that is not written any more is taken away."""
+        no_more = self.watch.settings.interval_s is not None and settings.interval_s is None
+        self._call(self.watch.configure, settings)
+        if no_more:
+            in_thread(lambda: sentinel.remove(self.root, self.sentinel_name), "sentinel")
 
     @property
     def inotify_watches(self) -> int:

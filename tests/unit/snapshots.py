@@ -30,6 +30,7 @@ from syncwatch.core.snapshot import (
     TaskSnapshot,
     TimelineSnapshot,
     Transition,
+    WatcherSnapshot,
 )
 from syncwatch.core.states import (
     Anomaly,
@@ -37,13 +38,17 @@ from syncwatch.core.states import (
     Claim,
     Direction,
     Disconnect,
+    FileChange,
     FlushResult,
     GapCause,
     Origin,
     ProbeFailure,
+    SentinelResult,
     State,
     Verdict,
     Verification,
+    WatchMode,
+    WatchTrouble,
 )
 from syncwatch.core.wire import FrameKind, Numbering
 
@@ -312,6 +317,37 @@ def fresh_service(**changes: Any) -> ServiceSnapshot:
     nothing: dict[str, Any] = dict.fromkeys(("healthy", "since", "last_probe", "last_healthy", "last_failure"))
     counts: dict[str, Any] = {"probes": 0, "failures": dict.fromkeys(ProbeFailure, 0), "duration": histogram(FAST_S)}
     return service(**nothing, **counts, **changes)
+
+
+def watcher(**changes: Any) -> WatcherSnapshot:
+    """Alive, but for a directory that may not be read."""
+    default = WatcherSnapshot(
+        name="project",
+        path="/srv/project",
+        mode=WatchMode.ACTIVE,
+        up=False,
+        dead_since=None,
+        blind_since=moment(60.0),
+        detail="/srv/project/private: permission denied",
+        sentinel=True,
+        directories=1_204,
+        unseen=1,
+        changes={FileChange.ADDED: 20, FileChange.MODIFIED: 300, FileChange.DELETED: 4},
+        sentinels={SentinelResult.SEEN: 240, SentinelResult.MISSED: 1},
+        sentinel_latency=histogram(FAST_S, 0.01, 0.02),
+        restarts=dict.fromkeys(WatchTrouble, 0) | {WatchTrouble.ERROR: 1, WatchTrouble.MISSED: 1},
+        last_event=moment(30.0),
+        last_alive=moment(4.0),
+    )
+    return msgspec.structs.replace(default, **changes)
+
+
+def fresh_watcher(**changes: Any) -> WatcherSnapshot:
+    """Configured without a sentinel, and nothing found out yet."""
+    nothing: dict[str, Any] = dict.fromkeys(("mode", "blind_since", "detail", "last_event", "last_alive"))
+    nothing |= {"changes": dict.fromkeys(FileChange, 0), "sentinels": dict.fromkeys(SentinelResult, 0), "restarts": dict.fromkeys(WatchTrouble, 0)}
+    nothing |= {"sentinel": False, "directories": 0, "unseen": 0, "sentinel_latency": histogram(FAST_S)}
+    return watcher(**nothing | changes)
 
 
 def mirror(**changes: Any) -> MirrorSnapshot:

@@ -139,6 +139,20 @@ def test_services_come_go_and_change() -> None:
     assert {} == moved.changes
 
 
+WATCHER = {"name": "one", "path": "/p"}
+
+
+@pytest.mark.parametrize(
+    ("key", "fate"), [({"sentinel": {}}, "configured"), ({"path": "/q"}, "replaced"), ({"ignore": []}, "replaced")], ids=str
+)
+def test_a_watcher_of_the_same_files_goes_on(key: dict[str, Any], fate: str) -> None:
+    """Another sentinel is a setting; another directory, or other files in it, are another watcher."""
+    before, after = said(CAST, watchers=[WATCHER]), said(CAST, watchers=[WATCHER | key, WATCHER | {"name": "two", "path": "/two"}])
+    found = plan(before, after)
+    assert Plan(kept=("cast",), watchers=Fates(**{fate: ("one",)}, added=("two",))) == found
+    assert {f"watchers_{fate}": ("one",), "watchers_added": ("two",)} == found.changes
+
+
 MIRROR = {"name": "one", "mount": "/m", "project": "/p"}
 
 

@@ -18,7 +18,7 @@ from syncwatch.core.health import Component, Health, Reason
 from syncwatch.core.histogram import SLOW_S, Histogram
 from syncwatch.core.reported import Look, Picture, Reported, ReportedSettings
 from syncwatch.core.session import Session, SessionSettings
-from syncwatch.core.snapshot import ConnectionSnapshot, HookSnapshot, MirrorSnapshot, Moment, Snapshot
+from syncwatch.core.snapshot import ConnectionSnapshot, HookSnapshot, MirrorSnapshot, Moment, Snapshot, WatcherSnapshot
 from syncwatch.core.states import AuditResult, AuditVerdict, Disconnect, Origin, State
 from syncwatch.core.wire import Numbering
 from syncwatch.exposition.metrics import (
@@ -26,6 +26,7 @@ from syncwatch.exposition.metrics import (
     MIRROR_READERS,
     SERVICE_READERS,
     SIDECAR_READERS,
+    WATCHER_READERS,
     SnapshotCollector,
     build_registry,
 )
@@ -39,6 +40,7 @@ from syncwatch.exposition.registry import (
     SERIES_OF_MIRROR,
     SERIES_OF_SERVICE,
     SERIES_OF_SIDECAR,
+    SERIES_OF_WATCHER,
     Kind,
     Section,
 )
@@ -55,6 +57,7 @@ from tests.unit.snapshots import (
     fresh_connection,
     fresh_mirror,
     fresh_service,
+    fresh_watcher,
     health,
     held,
     mirror,
@@ -62,6 +65,7 @@ from tests.unit.snapshots import (
     sidecar,
     snapshot,
     timeline,
+    watcher,
 )
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
@@ -70,7 +74,8 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 OURS = [one.name for one in DEFINITIONS if one.section is not Section.PROCESS]
 AUDITED = continuity(audits={AuditResult.CLEAN: 3}, audit_events={AuditVerdict.MISSED: 1})
-FULL = snapshot(connections=(connection(token_expiry_wall_s=WALL_S + 3600.0, continuity=AUDITED),), services=(service(),), mirrors=(mirror(),))
+WATCHING = sidecar(inotify_watches=1_205, inotify_instances=1)
+FULL = snapshot(connections=(connection(token_expiry_wall_s=WALL_S + 3600.0, continuity=AUDITED),), services=(service(),), watchers=(watcher(),), mirrors=(mirror(),), sidecar=WATCHING)
 """Everything that can be known is known."""
 
 
@@ -131,7 +136,7 @@ def test_readers_and_definitions_are_one_to_one() -> None:
     """Each defined metric is read from somewhere, and nothing else is."""
     per_connection = [one.name for one in DEFINITIONS if one.section in PER_CONNECTION]
     assert per_connection == list(CONNECTION_READERS)
-    assert OURS == [*CONNECTION_READERS, *MIRROR_READERS, *SERVICE_READERS, *SIDECAR_READERS]
+    assert OURS == [*CONNECTION_READERS, *WATCHER_READERS, *MIRROR_READERS, *SERVICE_READERS, *SIDECAR_READERS]
 
 
 def test_full_snapshot_yields_every_definition_and_nothing_else() -> None:
@@ -371,7 +376,7 @@ def test_unknown_is_absent() -> None:
     """Before anything happened, without TLS, canary and state directory: exactly these are missing, and the reference says when."""
     missing = set(OURS) - {one.name for one in DEFINITIONS if any(one.family == each.name for each in families(FRESH))}
     statefile = {"syncwatch_statefile_write_failures_total", "syncwatch_statefile_last_write_timestamp_seconds"}
-    assert ABSENT_WHEN_FRESH | statefile | {"syncwatch_hook_deliveries_total"} | set(SERVICE_READERS) | set(MIRROR_READERS) == missing
+    assert ABSENT_WHEN_FRESH | statefile | {"syncwatch_hook_deliveries_total"} | set(SERVICE_READERS) | set(WATCHER_READERS) | set(MIRROR_READERS) | INOTIFY == missing
     explained = {one.name for one in DEFINITIONS if one.absent}
     assert missing | {"syncwatch_connection_state_entered_timestamp_seconds"} == explained
 
@@ -428,6 +433,46 @@ def test_series_budget_of_a_service() -> None:
     health_and_tasks = 2 * 2 + 3 + 1 + 2 + 1  # two reasons twice, three kinds of health, readyz, livez and healthz, the task
     assert 26 == own  # what it is today: more needs a reason
     assert own + health_and_tasks <= SERIES_OF_SERVICE
+
+
+INOTIFY = {"syncwatch_inotify_watches", "syncwatch_inotify_instances"}
+
+
+def of_watchers(*watchers: WatcherSnapshot) -> dict[str, float]:
+    """Samples of watchers without further labels, by name."""
+    found = flat(families(snapshot(connections=(), watchers=watchers)))
+    return {name: value for (name, labels), value in found.items() if {label for label, _ in labels} == {"watcher"}}
+
+
+def test_a_watcher_is_read_from_its_snapshot() -> None:
+    """Each number is its owner's, and what the kernel holds for us is the sidecar's."""
+    found = of_watchers(watcher())
+    assert 0 == found["syncwatch_watcher_up"]
+    assert 1 == of_watchers(watcher(up=True, blind_since=None))["syncwatch_watcher_up"]
+    assert [WALL_S - 30.0, WALL_S - 4.0] == [found[f"syncwatch_watcher_last_{name}_timestamp_seconds"] for name in ("event", "alive")]
+    assert 2 == found["syncwatch_watcher_sentinel_latency_seconds_count"]
+    assert {("active",): 1} == of(FULL, "syncwatch_watcher_info")
+    assert {("added",): 20, ("modified",): 300, ("deleted",): 4} == of(FULL, "syncwatch_watcher_events_total")
+    assert {("seen",): 240, ("missed",): 1} == of(FULL, "syncwatch_watcher_sentinels_total")
+    expected = {("missed",): 1, ("error",): 1, ("root_gone",): 0, ("root_replaced",): 0, ("overflow",): 0, ("limits",): 0}
+    assert expected == of(FULL, "syncwatch_watcher_restarts_total")
+    assert ({(): 1_205}, {(): 1}) == (of(FULL, "syncwatch_inotify_watches"), of(FULL, "syncwatch_inotify_instances"))
+
+
+def test_a_watcher_that_knows_nothing_yet_claims_nothing() -> None:
+    """Counters stand at 0; mode, up and times are not known; without a sentinel nothing is said of sentinels."""
+    taken = snapshot(connections=(), watchers=(fresh_watcher(),))
+    names = {one.name for one in DEFINITIONS for family in families(taken) if family.name == one.family}
+    assert {"syncwatch_watcher_events_total", "syncwatch_watcher_restarts_total"} == names & set(WATCHER_READERS)
+    assert {0} == set(of(taken, "syncwatch_watcher_restarts_total").values())
+
+
+def test_series_budget_of_a_watcher() -> None:
+    """Its metrics, and what its health, its checks and its task cost."""
+    own = sum("watcher" in labels for _, labels in named(FULL))
+    health_checks_and_task = 2 * 3 + 3 + 2 + 1
+    assert 31 == own  # what it is today: more needs a reason
+    assert own + health_checks_and_task <= SERIES_OF_WATCHER
 
 
 def of_mirrors(*mirrors: MirrorSnapshot) -> dict[str, float]:
@@ -516,7 +561,7 @@ def test_connections_share_families() -> None:
 
 def test_no_connection_at_all() -> None:
     """A sidecar without connections still says how it is itself."""
-    names = {family.name for family in families(snapshot(connections=()))}
+    names = {family.name for family in families(snapshot(connections=(), sidecar=WATCHING))}
     assert {one.family for one in DEFINITIONS if one.section in (Section.HEALTH, Section.SIDECAR)} == names
 
 

@@ -32,10 +32,13 @@ FORBIDDEN = {
 LABELS = {
     "connection", "protocol", "dialect", "continuity", "upstream", "state", "from_state", "to_state", "reason", "code",
     "phase", "kind", "result", "direction", "origin", "cause", "claim", "verdict", "ledger", "component", "name", "health",
-    "probe", "check", "task", "hook", "mirror", "operation", "target_service", "version", "python_version", "revision",
+    "probe", "check", "task", "hook", "watcher", "mode", "change", "mirror", "operation", "target_service", "version", "python_version", "revision",
 }  # fmt: skip
 
 WORDS = {
+    "syncwatch_watcher_events_total": "added modified deleted",
+    "syncwatch_watcher_sentinels_total": "seen missed",
+    "syncwatch_watcher_restarts_total": "missed error root_gone root_replaced overflow limits",
     "syncwatch_mirror_flushes_total": "complete timeout error",
     "syncwatch_service_probe_failures_total": "refused dns tls timeout status body",
     "syncwatch_connection_state": "idle connecting resyncing open polling reconnecting failed closed",
@@ -119,10 +122,10 @@ def test_words_are_pinned() -> None:
 
 
 def test_every_closed_label_has_its_words() -> None:
-    """Each metric of a connection, mirror or service with further labels has its values listed; the info's come from the configuration."""
+    """Each metric of a connection, watcher, mirror or service with further labels has its values listed; the info's come from the configuration."""
     labelled = {one.name for one in DEFINITIONS if one.section in PER_CONNECTION and one.further}
-    labelled |= {one.name for one in DEFINITIONS if one.section in (Section.MIRROR, Section.SERVICE) and one.further}
-    assert labelled - {"syncwatch_connection_info"} == set(LABEL_SETS)
+    labelled |= {one.name for one in DEFINITIONS if one.section in (Section.WATCHER, Section.MIRROR, Section.SERVICE) and one.further}
+    assert labelled - {"syncwatch_connection_info", "syncwatch_watcher_info"} == set(LABEL_SETS)
     for name, sets in LABEL_SETS.items():
         assert {len(BY_NAME[name].further)} == {len(one) for one in sets}
         assert len(set(sets)) == len(sets)
@@ -181,7 +184,7 @@ def test_every_word_is_explained() -> None:
         else:
             assert used == set(explained)
             assert len(used) == len(explained)
-    assert {name for group in GLOSSARY for name in group.metrics} == {*LABEL_SETS, "syncwatch_hook_deliveries_total"}
+    assert {name for group in GLOSSARY for name in group.metrics} == {*LABEL_SETS, "syncwatch_hook_deliveries_total", "syncwatch_watcher_info"}
 
 
 def test_reasons_have_advice() -> None:

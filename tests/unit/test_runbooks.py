@@ -13,13 +13,6 @@ from tests.expressions import BOARDS, RUNBOOKS, alerts, problems, runbook_querie
 SEVERITIES = {rule["alert"]: rule["labels"]["severity"] for rule in reversed(alerts())}
 """Of several rules of one alert, the first and fastest one's."""
 
-OF_LATER_COMPONENTS = {
-    Reason.WATCHER_DEAD,
-    Reason.WATCHER_BLIND,
-    Reason.MIRROR_STUCK,
-}
-"""Reasons that nothing in this version can have; each gets its section with its component."""
-
 COMMANDS = {"run", "demo", "relay", "status", "gate", "check config", "tps join"}
 
 
@@ -43,7 +36,7 @@ def test_every_reason_has_a_section() -> None:
     """A heading that is exactly the reason, so that #reason leads to it; something to read; the order of gravity."""
     parts = re.split(r"^## (.+)$", (RUNBOOKS / "reasons.md").read_text(), flags=re.MULTILINE)
     sections = dict(zip(parts[1::2], parts[2::2], strict=True))
-    assert [str(reason) for reason in Reason if reason not in OF_LATER_COMPONENTS] == list(sections)
+    assert [str(reason) for reason in Reason] == list(sections)
     for text in sections.values():
         assert len(re.findall(r"\n\n(?=\S)", text.strip())) >= 1, "what it means, and what to do"
 

@@ -62,7 +62,7 @@ cast = {"name": "cast", "protocol": "relaycast", "url": "http://h", "token_file"
 files = {"name": "files", "protocol": "relayfile", "url": "http://h", "workspace": "w", "token_file": "/t"}
 host = {"name": "b", "protocol": "tps", "mode": "host", "dedicated": True, "url": "ws://127.0.0.1:1", "branch": "b", "identity_file": "/i", "peer_key": "A" * 43, "mail_dir": "/m"}
 def loaded():
-    return sorted({name.partition(".")[0] if name.startswith("cryptography") else name for name in sys.modules if name.startswith(("cryptography", "syncwatch.protocols.tps", "syncwatch.runtime.tcp", "syncwatch.runtime.seedfile", "syncwatch.runtime.filestore", "syncwatch.joining", "syncwatch.core.keeping", "syncwatch.core.rivals", "syncwatch.core.unnumbered"))})
+    return sorted({name.partition(".")[0] if name.startswith("cryptography") else name for name in sys.modules if name.startswith(("cryptography", "syncwatch.protocols.tps", "syncwatch.runtime.tcp", "syncwatch.runtime.seedfile", "syncwatch.runtime.filestore", "syncwatch.joining", "syncwatch.core.keeping", "syncwatch.core.rivals", "syncwatch.core.unnumbered", "syncwatch.core.watch", "syncwatch.runtime.watcher", "syncwatch.runtime.inotify", "syncwatch.runtime.polling", "syncwatch.runtime.sentinel"))})
 for block in (cast, files):
     (connection,) = parse(yaml.safe_dump({"connections": [block]}), "f", {}).connections
     Session("s", settings.protocol(connection), settings.session_settings(connection, 1.0), random.Random())

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from syncwatch import settings
-from syncwatch.config import Config, Hook, Mirror, RelaycastConnection, Service, TpsHostConnection, parse
+from syncwatch.config import Config, Hook, Mirror, RelaycastConnection, Service, TpsHostConnection, Watcher, parse
 from syncwatch.config.decode import keys_of
 from syncwatch.config.rules import Block
 from syncwatch.config.values import compiled
@@ -24,6 +24,7 @@ from syncwatch.core.monitor import HealthSettings
 from syncwatch.core.occasions import FIELDS
 from syncwatch.core.service import ServiceSettings
 from syncwatch.core.session import SessionSettings
+from syncwatch.core.watch import WatchSettings
 from syncwatch.core.wire import Reply
 from syncwatch.protocols.relaycast import Relaycast
 from syncwatch.protocols.tps.codec import Tps
@@ -259,6 +260,22 @@ def test_services() -> None:
     made = settings.service_settings(service(name="flair", **written))
     assert ServiceSettings("http://h/x", 60.0, 2.0, 3.0, 204, compiled("[[a]")) == made
     assert ServiceSettings("http://h/x") == settings.service_settings(service(name="flair", url="http://h/x"))
+
+
+def test_watchers() -> None:
+    """Every key arrives; without a sentinel nothing is written."""
+    written = {"path": "/p", "sentinel": {"interval": "2s", "timeout": "1s"}, "ignore": ["x"]}
+    assert {"name", *written} == set(keys_of(Watcher)), "a new key must arrive somewhere"
+    made = watcher(name="project", **written)
+    assert WatchSettings(interval_s=2.0, timeout_s=1.0) == settings.watch_settings(made)
+    assert (Path("/p"), ("x",)) == (made.path, made.ignore)
+    assert WatchSettings() == settings.watch_settings(watcher(name="project", path="/p", sentinel={}))
+    assert settings.watch_settings(watcher(name="project", path="/p")).interval_s is None
+
+
+def watcher(**keys: Any) -> Watcher:
+    """A configured watcher."""
+    return parse(yaml.safe_dump({"watchers": [keys]}), "test", {}).watchers[0]
 
 
 def test_mirrors() -> None:

@@ -14,7 +14,7 @@ import pytest
 from syncwatch.core.health import ADVICE, Component, Health, Reason
 from syncwatch.core.session import Session, SessionSettings
 from syncwatch.core.snapshot import Moment, ReportSnapshot, Snapshot, TaskSnapshot
-from syncwatch.core.states import AuditResult, AuditVerdict, Claim, Disconnect, Origin, State, Verdict
+from syncwatch.core.states import AuditResult, AuditVerdict, Claim, Disconnect, Origin, State, Verdict, WatchMode
 from syncwatch.core.wire import FrameKind, Numbering
 from syncwatch.exposition import document, gate, healthstatus, status
 from syncwatch.protocols.tps.codec import Tps
@@ -27,6 +27,7 @@ from tests.unit.snapshots import (
     continuity,
     fresh_connection,
     fresh_service,
+    fresh_watcher,
     health,
     held,
     mirror,
@@ -35,13 +36,14 @@ from tests.unit.snapshots import (
     sidecar,
     snapshot,
     timeline,
+    watcher,
 )
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = ("endpoints.md", "status.md")
 
 KEYS = """
-schema time health degraded_reason reasons gate checks connections mirrors services hooks sidecar
+schema time health degraded_reason reasons gate checks connections watchers mirrors services hooks sidecar
 gate: read write
 gate.read: open detail
 checks: livez healthz readyz gate
@@ -63,6 +65,7 @@ connections.expiry: token certificate
 connections.lifetime: since events reconnects missed recovered lost unaccounted late resets
 connections.report: path read written pid process reconnects remarks
 connections.transitions: at from_state to_state reason
+watchers: name path mode health state up reasons detail directories unseen changes restarts sentinels mean_sentinel_s last_event last_alive
 mirrors: name mode mount project health state up watchers_healthy reasons gone pending oldest_pending_s differing differences files moved conflicts errors
   refused_deletes refusal last_error flushes last_reconcile mean_reconcile_s comparing_for_s
 mirrors.differences: path why since
@@ -83,6 +86,7 @@ FULL = snapshot(
     connections=(connection(token_expiry_wall_s=WALL_S - 90.0, next_attempt_now_s=NOW_S + 4.0, report=ReportSnapshot("/b1.json")),),
     health=health(held(Reason.BEHIND), held(Reason.EVENTS_LOST, 100.0)),
     services=(service(),),
+    watchers=(watcher(),),
     mirrors=(mirror(),),
 )
 """Everything that can be known is known."""
@@ -128,6 +132,18 @@ def test_every_key_is_documented() -> None:
     ]
     assert len(structs) > 20
     assert set() == {key for one in structs for key in one.__struct_encode_fields__} - words
+
+
+def test_watchers() -> None:
+    """What stands, what is wrong and why; a passive one says nothing of sentinels, one that nothing is known of claims nothing."""
+    blind, fresh = of(snapshot(watchers=(watcher(), fresh_watcher())))["watchers"]
+    assert ("blind", False, 1, {"seen": 240, "missed": 1}) == (blind["state"], blind["up"], blind["unseen"], blind["sentinels"])
+    assert ("unknown", None, None, None) == (fresh["state"], fresh["mode"], fresh["sentinels"], fresh["last_alive"])
+    said = text(snapshot(watchers=(watcher(),)))
+    assert "project is blind, last change 30 s ago" in said
+    assert "/srv/project/private: permission denied" in said
+    assert "1 directory, and what is in them" in said
+    assert "polling" in text(snapshot(watchers=(watcher(mode=WatchMode.POLLING, blind_since=None, up=True, detail="the file system is nfs"),)))
 
 
 def test_the_document_is_deterministic() -> None:

@@ -97,9 +97,10 @@ def test_a_value_that_holds_itself_is_refused() -> None:
     assert "nested deeper than 32 levels" in mistakes(connections=[loop])[0]
 
 
-def test_what_does_not_run_yet_is_refused() -> None:
+def test_what_does_not_run_yet_is_refused(token_file: Path) -> None:
     """As by the sidecar."""
-    assert ["Watch: watchers: watchers do not run in syncwatch 0.1.0 yet"] == mistakes(watchers=[{"name": "a", "path": "/p"}])
+    node = {"name": "a", "protocol": "relaycast", "dialect": "node", "url": "http://h", "token_file": str(token_file)}
+    assert ["Watch: connections[0].dialect: dialect node does not run in syncwatch 0.1.0 yet; dialects ring and observer do"] == mistakes(connections=[node])
 
 
 async def test_it_is_asked_while_it_runs_and_started_once(token_file: Path) -> None:

@@ -19,9 +19,10 @@ from syncwatch.exposition.terminal.mirrors import mirrors
 from syncwatch.exposition.terminal.page import Page
 from syncwatch.exposition.terminal.services import services
 from syncwatch.exposition.terminal.sidecar import sidecar
+from syncwatch.exposition.terminal.watchers import watchers
 from syncwatch.exposition.terminal.words import span
 
-SECTIONS: tuple[Callable[[Page, doc.Status], None], ...] = (connections, mirrors, services, sidecar)
+SECTIONS: tuple[Callable[[Page, doc.Status], None], ...] = (connections, watchers, mirrors, services, sidecar)
 """In the order in which they are read. Each ends with a blank line, but for the last one."""
 
 
@@ -38,7 +39,7 @@ def render(status: Mapping[str, Any], colour: bool = False, width: int = 80, ver
     page = Page(colour, width, current=source is None or source.current, verbose=verbose)
     if source is not None and source.kind == "file":
         _source(page, source)
-    if not typed.connections and not typed.mirrors and not typed.services:
+    if not typed.connections and not typed.watchers and not typed.mirrors and not typed.services:
         page.head(None, "no connections are configured")
         page.blank()
     for section in SECTIONS:
