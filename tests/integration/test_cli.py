@@ -53,8 +53,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "no token file": ("{folder}/token", "{folder}/nowhere", "{file}:7: connections[0].token_file: {folder}/nowhere: no such file"),
     "token file is a directory": ("{folder}/token", "{folder}", "{file}:7: connections[0].token_file: {folder}: is a directory"),
     "empty token file": ("{folder}/token", "{folder}/empty", "{file}:7: connections[0].token_file: {folder}/empty: is empty"),
-    "not yet": ("\nlocal_listen: 127.0.0.1:0", "\nwatchers: [{name: s, path: /s}]\n", "{file}:2: watchers: watchers do not run in syncwatch "),
-    "not yet either": ("protocol: relaycast", "protocol: relaycast\n    dialect: node", "{file}:6: connections[0].dialect: dialect node does not run in syncwatch "),
+    "not yet": ("protocol: relaycast", "protocol: relaycast\n    dialect: node", "{file}:6: connections[0].dialect: dialect node does not run in syncwatch "),
     "no YAML": ("connections:", "connections: [", "{file}:"),
 }  # fmt: skip
 
