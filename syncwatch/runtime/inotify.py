@@ -36,6 +36,7 @@ CHANGES = IN_MODIFY | IN_ATTRIB | IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO |
 MASK = CHANGES | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR | IN_EXCL_UNLINK
 ENDS = IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT | IN_IGNORED
 READ_BYTES = 1 << 16
+MOUNTS = "/proc/self/mountinfo"
 GATHER_S = 0.01
 """A burst is gathered for so long: a file that is written in a hundred pieces is one change, and one wake-up."""
 _HEAD = struct.Struct("iIII")
@@ -238,11 +239,23 @@ class Tree(Worker):
         self._unseen: dict[str, tuple[WatchTrouble, str]] = {}
         self._survey = Survey()
         self._ended = False
+        self._mounts: set[bytes] = set()
 
     def _work(self) -> None:
         root = self._root = root_of(self.path)
         kernel = self._kernel = Kernel()
         self.instances = 1
+        with contextlib.ExitStack() as stack:
+            mounts = None
+            with contextlib.suppress(OSError):  # a sandbox without /proc: then only the look at the root finds mounts
+                mounts = os.open(MOUNTS, os.O_RDONLY | os.O_CLOEXEC)
+                stack.callback(os.close, mounts)
+            self._follow(root, kernel, mounts)
+
+    def _follow(self, root: Root, kernel: Kernel, mounts: int | None) -> None:
+        """Watch, and tell, until the end is asked for. `mounts`: the kernel's table, which says when it changes."""
+        if mounts is not None:
+            self._mounts = self._mounted(mounts)
         self._grow("", None)
         if "" not in self._wds:
             trouble, detail = self._unseen.get("", (WatchTrouble.ROOT_GONE, "the root went away"))
@@ -256,6 +269,8 @@ class Tree(Worker):
         poll = select.poll()
         poll.register(kernel.fd, select.POLLIN)
         poll.register(self._wake_r, select.POLLIN)
+        if mounts is not None:
+            poll.register(mounts, select.POLLPRI)
         more = True
         while more:
             ready = {fd for fd, _ in poll.poll()}
@@ -263,8 +278,34 @@ class Tree(Worker):
                 ready |= {fd for fd, _ in self._gathering()}
             if kernel.fd in ready:
                 self._read()
+            if mounts is not None and mounts in ready:
+                self._remounted(mounts)
             if self._wake_r in ready:
                 more = self._errands()
+
+    def _remounted(self, mounts: int) -> None:
+        """Somewhere something was mounted or unmounted. Under the root that hides directories that are watched, and shows others, and no event says so."""
+        now = self._mounted(mounts)
+        if now != self._mounts:
+            self._mounts = now
+            self.sink.lost(WatchTrouble.ROOT_REPLACED, "something was mounted or unmounted at the root or below it")
+
+    def _mounted(self, mounts: int) -> set[bytes]:
+        """What is mounted at the root or below it: the table's own lines, without what remounting changes."""
+        os.lseek(mounts, 0, os.SEEK_SET)
+        table = b""
+        while data := os.read(mounts, READ_BYTES):
+            table += data
+        root = os.fsencode(os.path.realpath(self.path))
+        escaped = root
+        for byte in b"\\ \t\n":
+            escaped = escaped.replace(bytes([byte]), b"\\%03o" % byte)
+        found = set()
+        for line in table.splitlines():
+            fields = line.split(b" ", 5)
+            if len(fields) > 4 and (fields[4] == escaped or fields[4].startswith(escaped.rstrip(b"/") + b"/")):
+                found.add(b" ".join(fields[:5]))
+        return found
 
     def _gathering(self) -> list[tuple[int, int]]:
         """Wait a moment for what belongs together, unless something is asked."""

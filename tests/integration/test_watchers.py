@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -81,6 +82,46 @@ async def test_a_tree_that_is_moved_in_is_told_and_one_that_is_moved_out_is_let_
         (outside / "x" / "later").write_text("x")
         assert await watched.watcher.caught_up(10.0)
         assert before == len(watched.changes)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_is_done_to_the_tree_the_watched_directories_are_those_that_exist(tmp_path: Path, seed: int) -> None:
+    """Directories made, renamed onto each other, moved out and in, deleted and made again, as fast as it goes: none is forgotten, none is watched twice, every file is told."""
+    chance = random.Random(seed)
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    root.mkdir()
+    outside.mkdir()
+    async with watching(root) as watched:
+        for turn in range(15):
+            for step in range(20):
+                folders = [Path(one) for one, _, _ in os.walk(root) if ".syncwatch" not in one]
+                folder, other = chance.choice(folders), chance.choice(folders)
+                name = f"{turn}-{step}"
+                match chance.randrange(6):
+                    case 0:
+                        (folder / name / "deep" / "deeper").mkdir(parents=True)
+                    case 1:
+                        (folder / name).write_text("x")
+                    case 2 if folder != root and not other.is_relative_to(folder):
+                        folder.rename(other / name)
+                    case 3 if folder != root:
+                        shutil.rmtree(folder)
+                        folder.mkdir()
+                    case 4 if folder != root:
+                        folder.rename(outside / name)
+                    case 5:
+                        for away in outside.iterdir():
+                            away.rename(folder / f"{name}-{away.name}")
+            assert await watched.watcher.caught_up(20.0)
+            there = {os.path.relpath(one, root) for one, _, _ in os.walk(root)}
+            worker = watched.watcher._worker
+            assert isinstance(worker, Tree)
+            assert {"." if one == "" else one for one in worker._wds} == there, f"seed {seed}, turn {turn}"
+            assert (1, len(there)) == held()
+            told = watched.paths
+            there_too = {os.path.relpath(os.path.join(one, file), root) for one, _, files in os.walk(root) for file in files}
+            assert {one for one in there_too if ".syncwatch" not in one} <= told
+        assert {} == watched.restarts
 
 
 async def test_what_is_ignored_is_neither_told_nor_watched(tmp_path: Path) -> None:

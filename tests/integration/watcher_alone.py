@@ -99,6 +99,7 @@ async def unwritable(root: Path) -> None:
 async def mounts(root: Path) -> None:
     """Something is mounted over the root, changed to read-only, and unmounted: each time it is another file system, and watched again."""
     (root / "below").write_text("x")
+    (root.parent / "elsewhere").mkdir()
     async with watching(root) as watched:
         mount("-t", "tmpfs", "tmpfs", str(root))
         await watched.healed("root_replaced")
@@ -111,6 +112,20 @@ async def mounts(root: Path) -> None:
         subprocess.run(["umount", "--lazy", str(root)], check=True)
         await watched.healed("root_replaced", 2)
         await watched.notices_changes("below-again")
+    inner = root / "inner dir"
+    inner.mkdir()
+    async with watching(root, msgspec.structs.replace(FAST, check_s=60.0)) as watched:
+        mount("-t", "tmpfs", "tmpfs", str(inner))
+        await watched.healed("root_replaced")
+        (inner / "above").write_text("x")
+        await watched.until(lambda: "inner dir/above" in watched.paths, "a mount below the root was not noticed")
+        subprocess.run(["umount", "--lazy", str(inner)], check=True)
+        await watched.until(lambda: watched.rescans == 3 and watched.watch.up, "an unmount below the root was not noticed")
+        (inner / "below").write_text("x")
+        await watched.until(lambda: "inner dir/below" in watched.paths)
+        mount("-t", "tmpfs", "tmpfs", str(root.parent / "elsewhere"))
+        assert await watched.watcher.caught_up(10.0)
+        assert 3 == watched.rescans, "a mount elsewhere is none of our business"
     mount("-t", "tmpfs", "tmpfs", str(root))
     mount("-o", "remount,ro", str(root))
     async with watching(root) as watched:
