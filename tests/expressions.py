@@ -157,34 +157,6 @@ RECORDED = {
 }
 """What the rules record, by the beginning of its name, with its labels beside job and instance."""
 
-_WATCHER, _MIRROR = frozenset({"watcher"}), frozenset({"mirror"})
-PROMISED: Mapping[str, frozenset[str]] = {
-    "syncwatch_watcher_info": _WATCHER | {"mode"},
-    "syncwatch_watcher_up": _WATCHER,
-    "syncwatch_watcher_events_total": _WATCHER | {"change"},
-    "syncwatch_watcher_last_event_timestamp_seconds": _WATCHER,
-    "syncwatch_watcher_last_alive_timestamp_seconds": _WATCHER,
-    "syncwatch_watcher_sentinels_total": _WATCHER | {"result"},
-    "syncwatch_watcher_sentinel_latency_seconds_bucket": _WATCHER | {"le"},
-    "syncwatch_watcher_restarts_total": _WATCHER | {"reason"},
-    "syncwatch_inotify_watches": frozenset(),
-    "syncwatch_inotify_instances": frozenset(),
-    "syncwatch_mirror_up": _MIRROR,
-    "syncwatch_mirror_pending_paths": _MIRROR,
-    "syncwatch_mirror_oldest_pending_age_seconds": _MIRROR,
-    "syncwatch_mirror_differing_paths": _MIRROR,
-    "syncwatch_mirror_files_total": _MIRROR | {"direction", "operation"},
-    "syncwatch_mirror_conflicts_total": _MIRROR,
-    "syncwatch_mirror_errors_total": _MIRROR,
-    "syncwatch_mirror_refused_deletes_total": _MIRROR,
-    "syncwatch_mirror_flushes_total": _MIRROR | {"result"},
-    "syncwatch_mirror_flush_duration_seconds_bucket": _MIRROR | {"le"},
-    "syncwatch_mirror_reconcile_duration_seconds_bucket": _MIRROR | {"le"},
-    "syncwatch_mirror_last_reconcile_timestamp_seconds": _MIRROR,
-}
-"""What the contract promises for watchers and mirrors, with its labels: as long as this version does not run them, nobody exports it."""
-
-
 def recorded() -> dict[str, frozenset[str]]:
     """The names that the rules record, and their labels."""
     names = [rule["record"] for rule in rules() if "record" in rule]
@@ -194,7 +166,6 @@ def recorded() -> dict[str, frozenset[str]]:
 def _series() -> dict[str, tuple[frozenset[str], bool]]:
     """Every name that can stand in a query: its labels, and whether it only ever grows."""
     known = {name: (labels, False) for name, labels in (SCRAPED | recorded()).items()}
-    known |= {name: (labels, name.endswith(("_total", "_bucket"))) for name, labels in PROMISED.items()}
     for one in DEFINITIONS:
         labels = frozenset(one.labels)
         if one.kind is Kind.HISTOGRAM:

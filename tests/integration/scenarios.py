@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -122,6 +123,20 @@ async def service_down(s: Stage) -> None:
     s.sick.add("service")
 
 
+async def watcher_dead(s: Stage) -> None:
+    """The directory is deleted, after a change in it was noticed."""
+    (s.folder / MAIN / "watched" / "file").write_text("text")
+    await until(s.sidecars[MAIN].status, lambda seen: seen["watchers"][0]["last_event"])
+    shutil.rmtree(s.folder / MAIN / "watched")
+
+
+async def mirror_stuck(s: Stage) -> None:
+    """One side of a mirror is deleted, after everything was brought over."""
+    async with s.http.post(f"{s.sidecars[MAIN].local}/flush") as answer:
+        assert answer.status == 200, await answer.text()
+    shutil.rmtree(s.folder / MAIN / "mount")
+
+
 async def config(s: Stage) -> None:
     """A changed configuration with a mistake in it."""
     file = s.folder / CONFIG / "syncwatch.yaml"
@@ -188,6 +203,8 @@ SCENARIOS = {
     "service_down": Scenario(
         "a service answers 500", service_down, (Alert("SyncwatchServiceDown", {"instance": MAIN, "target_service": "service"}),)
     ),
+    "watcher_dead": Scenario("a watched directory is deleted", watcher_dead, (Alert("SyncwatchWatcherDead", {"instance": MAIN, "name": "watched"}),)),
+    "mirror_stuck": Scenario("one side of a mirror is deleted", mirror_stuck, (Alert("SyncwatchMirrorStuck", {"instance": MAIN, "name": "pair"}),)),
     "config": Scenario("a changed configuration has a mistake", config, (Alert("SyncwatchConfigOrState", {"instance": CONFIG}),)),
     **{
         f"burn_{window}": Scenario(
@@ -203,10 +220,6 @@ SCENARIOS = {
     "blips": Scenario("troubles that pass and are made good", blips, ()),
 }  # fmt: skip
 """Every fault. The sidecar `quiet` meets none."""
-
-OF_LATER_COMPONENTS = {"SyncwatchWatcherDead", "SyncwatchMirrorStuck"}
-"""Alerts about what this version does not run yet: nothing can set them off."""
-
 
 class Played(NamedTuple):
     """What came of it: all notifications, when each fault began (monotonic), and the series that each query found."""

@@ -187,6 +187,16 @@ class Stage:
         shared = {"name": name, "protocol": "relayfile", "url": made.url, "workspace": WORKSPACE, "token_file": str(token)}
         return shared | dict(self.plan.connection) | dict(self.plan.polls)
 
+    def trees(self, sidecar: str) -> Document:
+        """Directories of a sidecar: one that is watched, and two that are kept in step."""
+        folder = self.folder / sidecar
+        for name in ("watched", "mount", "project"):
+            (folder / name).mkdir(parents=True)
+        (folder / "project" / "file").write_text("text")
+        watcher = {"name": "watched", "path": str(folder / "watched"), "sentinel": {"interval": "1s"}}
+        mirror = {"name": "pair", "mode": "sync", "mount": str(folder / "mount"), "project": str(folder / "project"), "reconcile": {"healthy": "1s"}}
+        return {"watchers": [watcher], "mirrors": [mirror]}
+
     def services(self, *names: str) -> list[Document]:
         """Services on this stage."""
         return [{"name": name, "url": f"{self.base}/service/{name}", **self.plan.service} for name in names]
@@ -194,7 +204,7 @@ class Stage:
     async def sidecar(self, name: str, **parts: Any) -> None:
         """Start a sidecar with these parts."""
         folder = self.folder / name
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         config: Document = {
             "listen": "127.0.0.1:0",
             "local_listen": "127.0.0.1:0",
@@ -395,8 +405,8 @@ async def _sidecars(s: Stage) -> None:
     s.sick |= {f"sick-{window}" for window in BURNS}
     quiet = [await s.ring("quiet", "quiet", **canary), await s.files("quiet-files")]
     async with asyncio.TaskGroup() as group:
-        group.create_task(s.sidecar(MAIN, connections=connections, services=s.services("service"), hooks=[hook]))
-        group.create_task(s.sidecar(QUIET, connections=quiet, services=s.services("quiet")))
+        group.create_task(s.sidecar(MAIN, connections=connections, services=s.services("service"), hooks=[hook], **s.trees(MAIN)))
+        group.create_task(s.sidecar(QUIET, connections=quiet, services=s.services("quiet"), **s.trees(QUIET)))
         group.create_task(s.sidecar(GONE, services=s.services("gone")))
         group.create_task(s.sidecar(KILLED, services=s.services("killed")))
         group.create_task(s.sidecar(CONFIG, services=s.services("config")))
