@@ -97,6 +97,7 @@ class Watch:
         self.mode: WatchMode | None = None
         self._offset_s = 0.0
         self._running = False
+        self._stopped = False
         self._subscribed = False
         self._proven = False  # that a change is noticed, by this subscription
         self._known = False  # whether anything was ever found out
@@ -147,13 +148,13 @@ class Watch:
 
     def start(self, now: float) -> Effects:
         """Begin to watch."""
-        self._running = True
+        self._running, self._stopped = True, False
         return self._subscribe(now)
 
     def stop(self, now: float) -> Effects:
         """Watch no more; what still comes is ignored."""
         effects = self._unsubscribe()
-        self._running = False
+        self._running, self._stopped = False, True
         self._quiet()
         self._begin_s = math.inf
         return effects
@@ -434,10 +435,10 @@ class Watch:
 
     @property
     def trouble(self) -> Reason | None:
-        """Why a change might not be noticed: None only while `up`. Before anything is known, and after the stop, that is WATCHER_DEAD."""
+        """Why a change might not be noticed: None only while `up`. Before anything is known that is WATCHER_BLIND, after the stop WATCHER_DEAD."""
         if self.up:
             return None
-        return Reason.WATCHER_BLIND if self.active and self._dead is None and not self._uprooted else Reason.WATCHER_DEAD
+        return Reason.WATCHER_DEAD if self._dead is not None or self._uprooted or self._stopped else Reason.WATCHER_BLIND
 
     def reasons(self, now: float) -> Sequence[Condition]:
         """Dead or blind, never both."""

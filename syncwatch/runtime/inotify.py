@@ -36,6 +36,8 @@ CHANGES = IN_MODIFY | IN_ATTRIB | IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO |
 MASK = CHANGES | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR | IN_EXCL_UNLINK
 ENDS = IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT | IN_IGNORED
 READ_BYTES = 1 << 16
+TEMPORARY = f"{sentinel.FOLDER}-"
+"""What the names of files begin with that a mirror copies to before it renames them."""
 MOUNTS = "/proc/self/mountinfo"
 GATHER_S = 0.01
 """A burst is gathered for so long: a file that is written in a hundred pieces is one change, and one wake-up."""
@@ -395,7 +397,7 @@ class Tree(Worker):
             with os.scandir(os.path.join(self.path, folder)):
                 pass
         except PermissionError as error:
-            self._unseen[folder] = WatchTrouble.ERROR, f"{folder or self.path}: {words(error)}"
+            self._unseen[folder] = WatchTrouble.ERROR, _sentence(error, folder or self.path)
         except OSError:
             return  # it is gone, and an event says so
         else:
@@ -477,8 +479,8 @@ def root_of(path: str) -> Root:
 
 
 def is_own(path: str) -> bool:
-    """Whether it is what syncwatch writes, ours or another's: never a change that anybody made."""
-    return f"/{sentinel.FOLDER}/" in f"/{path}/"
+    """Whether it is what syncwatch writes, a watcher or a mirror, ours or another's: never a change that anybody made."""
+    return f"/{sentinel.FOLDER}/" in f"/{path}/" or path.rpartition("/")[2].startswith(TEMPORARY)
 
 
 def _meaning(mask: int) -> FileChange:
@@ -509,6 +511,7 @@ def _trouble(error: OSError) -> WatchTrouble:
 
 
 def _sentence(error: OSError, path: str) -> str:
+    path = os.fsencode(path).decode(errors="backslashreplace")  # it is shown, and a name need not be text
     if error.errno == errno.ENOSPC:
         return f"{path}: no inotify watch is left for this user (fs.inotify.max_user_watches)"
     if error.errno in (errno.EMFILE, errno.ENFILE):

@@ -13,7 +13,7 @@ A listener has three methods, called in the order in which things happened:
 * `changed(batch)`: `{path: FileChange}`, paths below the root with `/`, decoded as `os.fsdecode` does. Each is a hint to look at the path: the same change may be told
   twice, and a directory that was deleted (or moved away) stands for all that was in it. What syncwatch itself writes (`.syncwatch/`) is left out by name.
 * `rescan(why)`: anything may have changed: the watch was made (also the first time) or made again. Everything from before this call that was not told never will be.
-* `watching(trouble)`: None: a change would be noticed now, anywhere under the root. WATCHER_DEAD or WATCHER_BLIND: it might not. Told at once when somebody begins to
+* `watching(trouble)`: None: a change would be noticed now, anywhere under the root. WATCHER_DEAD or WATCHER_BLIND (also before the first proof): it might not. Told at once when somebody begins to
   listen, and whenever it changes. It fits `Mirror.watching`.
 
 "Would a change be noticed now?" is `watch.trouble is None`, as of the last proof. `await watcher.caught_up(timeout_s)` asks the kernel: when it returns True, every change

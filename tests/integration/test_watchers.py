@@ -42,6 +42,7 @@ async def test_changes_are_told_by_path(tmp_path: Path) -> None:
         await watched.until(lambda: {"line\nbreak", os.fsdecode(b"no\xfftext")} <= watched.paths)
         (tmp_path / "a" / "b" / "old").rename(tmp_path / "new")
         await watched.until(lambda: {("a/b/old", FileChange.DELETED), ("new", FileChange.ADDED)} <= set(watched.changes))
+        (tmp_path / ".syncwatch-0123").write_text("what a mirror is about to rename")
         (tmp_path / "new").unlink()
         await watched.until(lambda: ("new", FileChange.DELETED) in watched.changes)
         (tmp_path / "a").rename(tmp_path / "c")

@@ -63,12 +63,13 @@ async def instances(root: Path) -> None:
 
 async def permissions(root: Path) -> None:
     """A directory that may not be read any more: blind while that lasts, whether it was there before or is new."""
-    inner, made = root / "inner", root / "made"
+    inner, made = root / os.fsdecode(b"no\xfftext"), root / "made"
     inner.mkdir()
     async with watching(root) as watched:
         inner.chmod(0)
         await watched.until(lambda: ("blind", "error") == watched.notices[-1], "permissions were lost and nothing was said")
-        assert "permission denied" in (watched.watch.snapshot().detail or "")
+        assert "no\\xfftext: permission denied" in (watched.watch.snapshot().detail or ""), "as it can be shown"
+        assert msgspec.json.encode(watched.watch.snapshot())
         inner.chmod(0o755)
         await watched.up()
         made.mkdir(0)

@@ -121,7 +121,7 @@ def test_nothing_is_claimed_before_the_first_proof() -> None:
     assert math.inf == shell.watch.deadline
     shell.take(shell.watch.start(shell.now))
     shell.begin()
-    assert (False, False, DEAD) == (shell.watch.active, shell.watch.up, shell.watch.trouble)
+    assert (False, False, BLIND) == (shell.watch.active, shell.watch.up, shell.watch.trouble)
     shell.write()
     assert not shell.watch.up
     shell.now += 0.02
@@ -321,6 +321,7 @@ def test_stopped_it_waits_for_nothing() -> None:
     """Everything is given back, and what still comes is ignored."""
     shell = alive()
     shell.take(shell.watch.stop(shell.now))
+    assert DEAD is shell.watch.trouble
     assert (set(), math.inf, False, False) == (shell.held, shell.watch.deadline, shell.watch.active, shell.watch.up)
     assert () == shell.watch.changed(shell.now, 1, Counter({FileChange.ADDED: 1}))
     assert () == shell.watch.lost(shell.now, 1, WatchTrouble.ERROR, "late")
