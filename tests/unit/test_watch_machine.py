@@ -195,6 +195,17 @@ def test_the_root_is_looked_at(root: Root | None, trouble: str) -> None:
     assert 0 == shell.watch.sentinels[SentinelResult.MISSED]
 
 
+def test_the_root_is_looked_at_before_each_sentinel() -> None:
+    """One that was replaced is called that, and not a missed sentinel."""
+    shell = alive(check_s=1_000.0)
+    shell.attentive = False
+    checks = shell.checks
+    shell.until(115.0)
+    assert (checks + 1, [1, 2]) == (shell.checks, shell.touched)
+    shell.answer(OTHER)
+    assert ({"root_replaced": 1}, 0) == (shell.restarts, shell.watch.sentinels[SentinelResult.MISSED])
+
+
 def test_an_uprooted_watch_says_so_at_once() -> None:
     """The kernel says that the root was moved: nothing is trusted from then on, and the name of the trouble is what is there now."""
     shell = alive()
