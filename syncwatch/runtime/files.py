@@ -511,19 +511,20 @@ class Tree:
             os.unlink(swap, dir_fd=fd)
             return None
 
-    def prune(self, path: str, other: Tree) -> None:
-        """Remove the directories above a deleted file that are empty now, unless the other tree has them."""
+    def prune(self, path: str, other: Tree) -> str | None:
+        """Remove the directories above a deleted file that are empty now; the first one that the other tree still has is returned: perhaps it is about to go as well."""
         above = path.rpartition("/")[0]
         while above:
             try:
                 if other.has(above):
-                    return
+                    return above
                 with self.parent(above) as (fd, name):
                     self.step("rmdir")
                     os.rmdir(name, dir_fd=fd)
             except (OSError, ChangedError, BlockedError):
-                return
+                return None
             above = above.rpartition("/")[0]
+        return None
 
     def set_aside(self, fd: int, taken: str, stamp: str, name: str | None = None) -> str:
         """Give a file (or directory) a name beside `name` (default: its own) that nothing has. Raises: OSError."""

@@ -39,6 +39,7 @@ from syncwatch.runtime.files import BlockedError, CancelledError, ChangedError, 
 ROUNDS = 4
 """A path that changes under our hands is looked at so often in one comparison."""
 NOWHERE = (-1, -1)
+EMPTIED, EMPTIED_S = 1_000, 5.0
 NAMED = 20
 """So many errors and conflicts are told by name; all are counted."""
 
@@ -81,6 +82,7 @@ class Pair:
         self._agent_files: dict[str, str | None] = {}
         self.bad_patterns: dict[str, str] = {}
         self._tidied = False
+        self.emptied: dict[tuple[Side, str], float] = {}  # directories in which the last file was deleted, while the other side still had them
         self._sizes: dict[Side, int] = dict.fromkeys(Side, 0)
 
     def cancel(self) -> None:
@@ -227,6 +229,8 @@ class _Work:
 
     def run(self, paths: tuple[str, ...] | None) -> None:
         """Rounds until nothing changes under our hands."""
+        if self.pair.emptied:
+            self._prune_again()
         self._round(paths)
         for _ in range(ROUNDS - 1):
             if not self.changed:
@@ -375,9 +379,24 @@ class _Work:
                 continue
             self.deleted[side] += 1
             pair.known.pop(path, None)
-            target.prune(path, source)
+            self._prune(side, path)
         if ruling.counts:
             pair._deletions.done(pair._clock.monotonic(), side, self.deleted[side] - before)
+
+    def _prune(self, side: Side, path: str) -> None:
+        """Directories that nothing needs any more; one that is just being deleted on the other side is looked at again."""
+        there = self.trees[side].prune(path, self.trees[side.other])
+        if there is not None and len(self.pair.emptied) < EMPTIED:
+            self.pair.emptied[side, there] = self.pair._clock.monotonic()
+
+    def _prune_again(self) -> None:
+        now = self.pair._clock.monotonic()
+        for (side, folder), since_s in list(self.pair.emptied.items()):
+            if now - since_s > EMPTIED_S:
+                del self.pair.emptied[side, folder]
+            elif not _has(self.trees[side.other], folder):
+                del self.pair.emptied[side, folder]
+                self._prune(side, f"{folder}/")
 
     def _delete_one(self, side: Side, path: str, target: Tree, source: Tree, listings: dict[Side, Listing]) -> None:
         if source.has_file(path) or not source.still_there():

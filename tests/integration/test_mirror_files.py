@@ -650,3 +650,16 @@ def test_a_hundred_thousand_files_are_compared(tmp_path: Path) -> None:
     report = scene.compare()
     assert (100_000, 10_000) == (report.left_count, len(report.left))
     assert 100_000 == report.files[Side.MOUNT]
+
+
+def test_a_directory_that_is_deleted_after_its_files_is_deleted_too(scene: Scene) -> None:
+    """As `rm -r` does it; one that was empty from the beginning is nobody's business."""
+    old(scene.mount / "a/b/c")
+    scene.compare()
+    (scene.project / "mine").mkdir()
+    (scene.mount / "a/b/c").unlink()
+    assert 1 == scene.compare("a/b/c").deleted[Side.PROJECT]
+    assert (scene.project / "a/b").is_dir()
+    shutil.rmtree(scene.mount / "a")
+    scene.compare("a")
+    assert ["mine"] == sorted(path.name for path in scene.project.iterdir() if path.name != ".syncwatch")
