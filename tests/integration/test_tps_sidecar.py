@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import random
 import secrets
 import struct
 import time
@@ -595,6 +596,7 @@ async def test_a_seed_that_vanishes_between_the_check_and_its_use(tmp_path: Path
         both = parse(yaml.safe_dump(r.config), "f.yaml", {})
         (r.folder / "host.seed").unlink()
         machinery = Machinery(both)
+        assert isinstance(machinery.entropy, random.SystemRandom), "ephemeral keys are drawn from it"
         with pytest.raises(NotUsable, match=r"connections\[0\]\.identity_file: .*host\.seed: no such file or directory"):
             await machinery.start()
         one = msgspec.structs.replace(both, connections=(), state_dir=None)
