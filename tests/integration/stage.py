@@ -35,8 +35,8 @@ from tests.requires import require
 WORKSPACE = "w1"
 GONE, QUIET, MAIN, KILLED, CONFIG = "gone", "quiet", "main", "killed", "config"
 ABSENT = "SyncwatchAbsent"
-BURNS = {"1h": 4, "6h": 12, "1d": 25, "3d": 60}
-"""For each burn rate, of how many services one is unhealthy: just over that rate's share and under the next one's."""
+BURNS = {"1h": 2, "6h": 8, "1d": 18, "3d": 36}
+"""For each burn rate, of how many services one is unhealthy: well over that rate's share and still under the next one's."""
 
 
 class Quick(alerting.Pace):
@@ -74,7 +74,7 @@ class Plan(NamedTuple):
 QUICK = Plan(
     pace=Quick(),
     scrape_s=1,
-    group_wait_s=1,
+    group_wait_s=2,
     history_s=10,
     patience_s=60,
     flap_s=1.5,
