@@ -246,6 +246,8 @@ class Stage:
         }
         (self.folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
         arguments = [f"--config.file={self.folder / 'prometheus.yaml'}", f"--storage.tsdb.path={self.folder / 'data'}", "--web.enable-lifecycle"]
+        # What fires before it has found its Alertmanager is lost until it is sent again.
+        arguments.append(f"--rules.alert.resend-delay={alerting.duration(4 * plan.scrape_s)}")
         self.prometheus = f"http://127.0.0.1:{await self._program('prometheus', *arguments)}"
 
     def _rules(self, name: str, document: Mapping[str, object]) -> None:
