@@ -58,6 +58,13 @@ def test_runbook_commands_exist() -> None:
     assert used <= COMMANDS
 
 
+def test_the_sidecar_is_asked_by_its_own_program() -> None:
+    """What stands behind the local listener is typed as `syncwatch …`: the image has no curl, and the program knows address and token itself."""
+    blocks = [block for page in RUNBOOKS.glob("*.md") for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)]
+    assert any("syncwatch status --json" in block for block in blocks)
+    assert [] == [line for block in blocks for line in block.splitlines() if ":10120" in line]
+
+
 def test_links_lead_somewhere() -> None:
     """Links between pages, and from dashboards to pages, name a page that exists and a heading that it has."""
     found = [
