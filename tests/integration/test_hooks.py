@@ -244,8 +244,9 @@ async def test_the_end_delivers_what_it_can_in_bounded_time() -> None:
 
 @asynccontextmanager
 async def watched(folder: Path, url: str, **hook: Any) -> AsyncIterator[tuple[Rig, Sidecar]]:
-    """A sidecar with one hook."""
-    async with rig(folder, hooks=[{"name": "ui", "url": url, **hook}]) as it, it.sidecar() as sidecar:
+    """A sidecar with one hook. It is not degraded because its start takes a while on a busy machine."""
+    hooks = [{"name": "ui", "url": url, **hook}]
+    async with rig(folder, hooks=hooks, health={"degraded_after": "1500ms"}) as it, it.sidecar() as sidecar:
         yield it, sidecar
 
 
