@@ -11,9 +11,9 @@ import os
 import platform
 import random
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -30,43 +30,41 @@ from syncwatch.config import (
     TpsPassiveConnection,
     read_secret,
 )
-from syncwatch.config import Hook as HookBlock
-from syncwatch.config import Mirror as MirrorBlock
-from syncwatch.config import Service as ServiceBlock
-from syncwatch.config import Watcher as WatcherBlock
 from syncwatch.core.effects import Notice, Notify
 from syncwatch.core.monitor import Monitor
 from syncwatch.core.resume import ResumePoint, ServiceRecord, pressing, totals_only
-from syncwatch.core.session import Session
 from syncwatch.core.snapshot import Moment, SidecarSnapshot, Snapshot
 from syncwatch.exposition import web
 from syncwatch.exposition.events import Broadcast
 from syncwatch.exposition.http import Controls, Flushed, local_app, public_app
 from syncwatch.exposition.metrics import build_registry
 from syncwatch.exposition.negotiation import render
+from syncwatch.parts.connection import Watched
+from syncwatch.parts.surroundings import NotUsable
 from syncwatch.reload import Reload
 from syncwatch.runtime.callbacks import Callbacks
 from syncwatch.runtime.clock import SYSTEM, Clock
-from syncwatch.runtime.connection import Connection
 from syncwatch.runtime.driver import Driver
-from syncwatch.runtime.http import HttpClient, Poller
+from syncwatch.runtime.http import HttpClient
 from syncwatch.runtime.statefile import StateFile
 from syncwatch.runtime.statusfile import StatusFile
 from syncwatch.runtime.supervisor import Supervisor
-from syncwatch.runtime.tokens import TokenFiles
 from syncwatch.version import REVISION, __version__
 
 if TYPE_CHECKING:
+    from syncwatch.config import Hook as HookBlock
+    from syncwatch.config import Mirror as MirrorBlock
+    from syncwatch.config import Service as ServiceBlock
+    from syncwatch.config import Watcher as WatcherBlock
     from syncwatch.config.connections import Connection as ConnectionBlock
-    from syncwatch.core.mirror_rules import Side
     from syncwatch.core.monitor import Watched as Patient
-    from syncwatch.hosts import Offers, Told
-    from syncwatch.runtime.filestore import FileStore
+    from syncwatch.parts.hook import Hooked
+    from syncwatch.parts.host import Offers, Told
+    from syncwatch.parts.mirror import Mirrored
+    from syncwatch.parts.service import Asked
+    from syncwatch.parts.watcher import Observed
     from syncwatch.runtime.gatefile import GateFile
-    from syncwatch.runtime.watcher import Watcher
 
-STORE_TIMEOUT_S = 10.0
-"""So long may it take at the end until what came last is safe: the only thing for which the end is not a matter of two seconds, since nobody would send it again."""
 SAVE_TIMEOUT_S = 0.7
 """The last write of the state file gets this long: SIGTERM to exit is two seconds for everything."""
 
@@ -92,15 +90,6 @@ _SAYS_NOTHING_NEW = frozenset({Notice.DEGRADED, Notice.RECOVERED, Notice.GATE, N
 """Health need not look again for these: they are what it found, or none of its business."""
 
 
-class NotUsable(Exception):  # noqa: N818  a sentence for people
-    """Something that is configured cannot be had. `key` is where it was configured, `text` the sentence."""
-
-    def __init__(self, key: str, text: str) -> None:
-        self.key = key
-        self.text = text
-        super().__init__(f"{key}: {text}")
-
-
 class AddressInUse(NotUsable):
     """An address cannot be listened on."""
 
@@ -111,260 +100,25 @@ class AddressInUse(NotUsable):
         super().__init__(key, f"{address} cannot be listened on: {words}")
 
 
-class Watched:
-    """One connection with everything that serves it."""
-
-    def __init__(self, app: Machinery, connection: settings.Runnable, resume: ResumePoint | None) -> None:
-        """Raises: NotUsable."""
-        self._seed = _seed_of(connection)
-        codec = settings.protocol(connection, self._seed)
-        self.session = Session(
-            connection.name,
-            codec,
-            settings.session_settings(connection, app.config.health.incident_hold_s),
-            app.entropy,
-            settings.upstream(connection.url),
-            resume,
-            settings.canary(connection, codec),
-        )
-        tokens, endpoint = TokenFiles(settings.token_files(connection)), settings.endpoint(connection)
-        self.driver = Driver(f"connection/{connection.name}", self.session, app.clock)
-        self.store = _store_of(connection, self.driver, self.session)
-        self.connection = Connection(self.driver, self.session, tokens, endpoint, leftovers=self.store is not None)
-        self.poller = Poller(self.driver, self.session, tokens, app.client, endpoint)
-        self.driver.on(Notify, app.notify)
-        self._say_what_acts(connection)
-
-    def configure(self, connection: settings.Runnable, incident_hold_s: float) -> None:
-        """Go on as `connection` says: the session at once, credentials and endpoint from the next request on."""
-        if self.session.canary is None and settings.canary_target(connection) is not None:
-            self._say_what_acts(connection)
-        codec, endpoint = settings.protocol(connection, self._seed), settings.endpoint(connection)
-        self.connection.tokens.configure(settings.token_files(connection))
-        if endpoint != self.connection.endpoint:
-            self.connection.endpoint = self.poller.endpoint = endpoint
-        self.driver.call(self.session.configure, settings.session_settings(connection, incident_hold_s))
-        self.driver.call(self.session.equip, codec, settings.canary(connection, codec))
-
-    def begin(self, supervisor: Supervisor) -> None:
-        """Be looked after, and connect."""
-        supervisor.watch(self.driver)
-        supervisor.each_second(self._beat)
-        self.driver.call(self.session.start)
-
-    def end(self, supervisor: Supervisor) -> None:
-        """Close with 1000; nobody looks after it any more."""
-        self.driver.call(self.session.stop)
-        if self.store is None:
-            self.driver.close()
-        supervisor.unwatch(self.driver)
-        supervisor.not_each_second(self._beat)
-
-    async def gone(self) -> None:
-        """When its sockets are, within a second and a half, and what came on them is safe, if the disk allows it."""
-        await asyncio.gather(self.connection.shutdown(), self.poller.close())
-        if self.store is not None:  # until here it has listened: to what was on its way, and to the store's answers
-            await self.store.finish(STORE_TIMEOUT_S)
-            self.driver.close()
-
-    def _beat(self, now: float) -> None:
-        """Once a second: is there another token? It may be what a connection in trouble waits for."""
-        self.connection.watch.beat(now, calm=not self.session.reasons(now))
-
-    def _say_what_acts(self, connection: settings.Runnable) -> None:
-        acts = settings.acts(connection)
-        if acts is not None:
-            log.info(acts[0], connection=connection.name, **acts[1])
+B = TypeVar("B", contravariant=True)
 
 
-def _seed_of(connection: settings.Runnable) -> bytes | None:
-    """What the identity file holds, where there is one; modes that let others in are repaired. Raises: NotUsable."""
-    path = settings.seed_file(connection)
-    if path is None:
-        return None
-    from syncwatch.runtime.seedfile import SeedFileError, load
+class Part(Protocol[B]):
+    """A part that one block of the configuration describes, and that goes on as another block says."""
 
-    try:
-        seed = load(path)
-    except SeedFileError as error:
-        raise NotUsable("identity_file", str(error)) from None
-    for remark in seed.remarks:
-        log.warning("the permissions of the identity file", connection=connection.name, detail=remark)
-    return seed.secret
+    def configure(self, block: B) -> None: ...
 
 
-def _store_of(connection: settings.Runnable, driver: Driver, session: Session) -> FileStore | None:
-    """Where events are kept that the server sends once, where it does that. Raises: NotUsable."""
-    directory = settings.mail_dir(connection)
-    if directory is None:
-        return None
-    from syncwatch.runtime.filestore import FileStore
-
-    store = FileStore(driver, session, directory)
-    try:
-        store.prepare()
-    except OSError as error:
-        raise NotUsable("mail_dir", f"{directory}: {os.strerror(error.errno).lower() if error.errno else error}") from None
-    return store
+P = TypeVar("P", bound=Part)  # type: ignore[type-arg]  # of whichever block
 
 
-class Hooked:
-    """One webhook with everything that serves it."""
-
-    def __init__(self, app: Machinery, block: HookBlock) -> None:
-        from syncwatch.core.hook import Hook  # what nobody configured stays out of memory
-        from syncwatch.runtime.hooks import HookCaller
-
-        self.hook = Hook(block.name, settings.hook_settings(block), app.entropy)
-        self.driver = Driver(f"hook/{block.name}", self.hook, app.clock)
-        self.caller = HookCaller(self.driver, self.hook, app.client, block.secret_file)
-        self.driver.on(Notify, app.notify)
-
-    async def finish(self) -> None:
-        """Try what waits once more, then let go."""
-        await self.caller.finish()
-        self.driver.close()
-
-
-class Asked:
-    """One service with everything that serves it."""
-
-    def __init__(self, app: Machinery, block: ServiceBlock, record: ServiceRecord | None = None) -> None:
-        from syncwatch.core.service import Service
-
-        self.service = Service(block.name, settings.service_settings(block), app.entropy, settings.upstream(block.url), record)
-        self.driver = Driver(f"service/{block.name}", self.service, app.clock)
-        self.poller = Poller(self.driver, self.service, TokenFiles({}), app.client)
-        self.driver.on(Notify, app.notify)
-
-    def begin(self, supervisor: Supervisor) -> None:
-        """Be looked after, and ask."""
-        supervisor.watch(self.driver)
-        self.driver.call(self.service.start)
-
-    def end(self, supervisor: Supervisor) -> None:
-        """Ask no more; nobody looks after it any more."""
-        self.driver.call(self.service.stop)
-        self.driver.close()
-        supervisor.unwatch(self.driver)
-
-    async def gone(self) -> None:
-        """When its call is."""
-        await self.poller.close()
-
-
-class Observed:
-    """One watcher with everything that serves it."""
-
-    def __init__(self, app: Machinery, block: WatcherBlock) -> None:
-        from syncwatch.core.ignores import Ignores
-        from syncwatch.core.watch import Watch
-        from syncwatch.runtime.watcher import Watcher
-
-        self.watch = Watch(block.name, settings.watch_settings(block), str(block.path))
-        self.driver = Driver(f"watcher/{block.name}", self.watch, app.clock)
-        self.work = Watcher(self.driver, self.watch, block.path, Ignores(block.ignore), app.instance)
-        self.driver.on(Notify, app.notify)
-        self._acts = False
-        self._say_what_acts(block)
-
-    def configure(self, block: WatcherBlock) -> None:
-        """Another sentinel for the same tree, or none."""
-        self._say_what_acts(block)
-        self.work.configure(settings.watch_settings(block))
-
-    def begin(self, supervisor: Supervisor) -> None:
-        """Be looked after, and watch."""
-        supervisor.watch(self.driver)
-        self.driver.call(self.watch.start)
-
-    def end(self, supervisor: Supervisor) -> None:
-        """Watch no more; nobody looks after it any more."""
-        self.driver.call(self.watch.stop)
-        self.driver.close()
-        supervisor.unwatch(self.driver)
-
-    async def gone(self) -> None:
-        """When everything is given back, and the sentinel is away."""
-        await self.work.gone()
-
-    def _say_what_acts(self, block: WatcherBlock) -> None:
-        if block.sentinel is not None and not self._acts:
-            log.info("a sentinel is switched on: it writes", watcher=block.name, target=f"{block.path}/.syncwatch/{self.work.sentinel_name}")
-        self._acts = block.sentinel is not None
-
-
-class Mirrored:
-    """One mirror with everything that serves it."""
-
-    def __init__(self, app: Machinery, block: MirrorBlock) -> None:
-        from syncwatch.core.mirror import Mirror
-        from syncwatch.core.mirror_rules import Side
-        from syncwatch.runtime.mirroring import Pair
-        from syncwatch.runtime.mirrors import Mirroring
-
-        self.mirror = Mirror(block.name, settings.mirror_settings(block))
-        self.flush_timeout_s = block.flush_timeout_s
-        self.driver = Driver(f"mirror/{block.name}", self.mirror, app.clock)
-        self.work = Mirroring(self.driver, self.mirror, Pair(settings.pair_settings(block), app.clock))
-        self.driver.on(Notify, app.notify)
-        self.roots = [self._watch(app, block, side) for side in Side]
-        if block.mode == "sync":
-            log.info("a mirror is in mode sync: it copies and deletes", mirror=block.name, mount=str(block.mount), project=str(block.project))
-
-    def _watch(self, app: Machinery, block: MirrorBlock, side: Side) -> Watcher:
-        """The watch of one root. Who observes writes nothing, not even a sentinel."""
-        from syncwatch.core.ignores import Ignores
-        from syncwatch.core.watch import Watch, WatchSettings
-        from syncwatch.runtime.mirrors import Ear
-        from syncwatch.runtime.watcher import Watcher
-
-        root = block.mount if side == "mount" else block.project
-        sentinel = WatchSettings() if block.mode == "sync" else WatchSettings(interval_s=None)
-        watch = Watch(f"{block.name}/{side}", sentinel, str(root))
-        driver = Driver(f"mirror/{block.name}/{side}", watch, app.clock)
-        driver.on(Notify, app.notify)
-        watcher = Watcher(driver, watch, root, Ignores(block.ignore), f"{app.instance}-{block.name}")
-        watcher.listen(Ear(self.driver, self.mirror, side))
-        return watcher
-
-    def configure(self, block: MirrorBlock) -> None:
-        """Other times for the same trees and rules."""
-        self.flush_timeout_s = block.flush_timeout_s
-        self.work.pair.configure(block.reconcile.degraded_s)
-        self.driver.call(self.mirror.configure, settings.mirror_settings(block))
-
-    def begin(self, supervisor: Supervisor) -> None:
-        """Be looked after, watch both roots, and compare."""
-        supervisor.watch(self.driver)
-        supervisor.each_second(self.beat)
-        for root in self.roots:
-            root.driver.wall()
-            supervisor.watch(root.driver)
-            root.driver.call(root.watch.start)
-        self.driver.call(self.mirror.start)
-
-    def end(self, supervisor: Supervisor) -> None:
-        """Compare no more; nobody looks after it any more."""
-        self.driver.call(self.mirror.stop)
-        self.work.close()
-        self.driver.close()
-        supervisor.unwatch(self.driver)
-        supervisor.not_each_second(self.beat)
-        for root in self.roots:
-            root.driver.call(root.watch.stop)
-            root.driver.close()
-            supervisor.unwatch(root.driver)
-
-    def beat(self, now: float) -> None:
-        """Once a second: how far a comparison is, and how the watches are, whatever changed that."""
-        self.work.beat(now)
-        for root in self.roots:
-            root.tell()
-
-    async def gone(self) -> None:
-        """When nothing is written any more, and nothing is watched."""
-        await asyncio.gather(self.work.gone(), *(root.gone() for root in self.roots))
+def changed(fates: Fates, before: Mapping[str, P], blocks: Mapping[str, B], make: Callable[[B], P]) -> tuple[list[P], list[P], list[P]]:
+    """The parts for `blocks` in their order, which of them are new, and which of those before have to go. Those that stay have their new settings."""
+    fresh = {name: make(blocks[name]) for name in (*fates.added, *fates.replaced)}
+    for name in fates.configured:
+        before[name].configure(blocks[name])
+    going = [before[name] for name in (*fates.removed, *fates.replaced)]
+    return [fresh.get(name) or before[name] for name in blocks], list(fresh.values()), going
 
 
 class Machinery:
@@ -425,16 +179,16 @@ class Machinery:
         except NotUsable:
             await self._dismantle()
             raise
-        self.asked = [Asked(self, block, self._records.get(block.name)) for block in self.config.services]
+        self.asked = [self._ask(block, self._records.get(block.name)) for block in self.config.services]
         await self._find_offers()
-        self.offered = [] if self._offers is None else [Asked(self, block, self._records.get(block.name)) for block in self._offers.services]
+        self.offered = [] if self._offers is None else [self._ask(block, self._records.get(block.name)) for block in self._offers.services]
         self._remark_offers()
-        self.observed = [Observed(self, block) for block in self.config.watchers]
-        self.mirrored = [Mirrored(self, block) for block in self.config.mirrors]
+        self.observed = [self._observe(block) for block in self.config.watchers]
+        self.mirrored = [self._mirror(block) for block in self.config.mirrors]
         self._monitor = Monitor(settings.health_settings(self.config), self._patients())
         self._health = Driver("health", self._monitor, self.clock)
         self._health.on(Notify, self.notify)
-        self.hooks = [Hooked(self, block) for block in self.config.hooks]
+        self.hooks = [self._hook(block) for block in self.config.hooks]
         for driver in (self._health, *(item.driver for item in self._parts()), *(hooked.driver for hooked in self.hooks)):
             driver.wall()  # before the first scrape can come
         try:
@@ -457,13 +211,35 @@ class Machinery:
     def _watched(self, connection: ConnectionBlock, resume: ResumePoint | None) -> Watched | Told:
         """Raises: NotUsable, with the key's place in the configuration."""
         if not isinstance(connection, settings.Runnable):
-            from syncwatch.hosts import Told
+            from syncwatch.parts.host import Told
 
             return Told(self.clock, self.notify, connection, resume)
         try:
-            return Watched(self, connection, resume)
+            return Watched(self, connection, self.config.health.incident_hold_s, resume)
         except NotUsable as error:
             raise NotUsable(f"connections[{self.config.connections.index(connection)}].{error.key}", error.text) from None
+
+    # What nobody configured stays out of memory: each part is loaded where one is made.
+
+    def _ask(self, block: ServiceBlock, record: ServiceRecord | None = None) -> Asked:
+        from syncwatch.parts.service import Asked
+
+        return Asked(self, block, record)
+
+    def _observe(self, block: WatcherBlock) -> Observed:
+        from syncwatch.parts.watcher import Observed
+
+        return Observed(self, block)
+
+    def _mirror(self, block: MirrorBlock) -> Mirrored:
+        from syncwatch.parts.mirror import Mirrored
+
+        return Mirrored(self, block)
+
+    def _hook(self, block: HookBlock) -> Hooked:
+        from syncwatch.parts.hook import Hooked
+
+        return Hooked(self, block)
 
     @property
     def watched(self) -> list[Watched]:
@@ -529,9 +305,15 @@ class Machinery:
         if "log" in plan.others:
             logs.adjust(config.log.level, config.log.format)
         ending: list[Watched | Told | Observed | Mirrored | Asked] = [before[name] for name in (*plan.removed, *plan.replaced)]
-        asked, new_asked, ending_asked = self._asked_by(config, plan.services)
-        mirrored, new_mirrored, ending_mirrored = self._mirrored_by(config, plan.mirrors)
-        observed, new_observed, ending_observed = self._observed_by(config, plan.watchers)
+        asked, new_asked, ending_asked = changed(
+            plan.services, {item.service.name: item for item in self.asked}, {block.name: block for block in config.services}, self._ask
+        )
+        mirrored, new_mirrored, ending_mirrored = changed(
+            plan.mirrors, {item.mirror.name: item for item in self.mirrored}, {block.name: block for block in config.mirrors}, self._mirror
+        )
+        observed, new_observed, ending_observed = changed(
+            plan.watchers, {item.watch.name: item for item in self.observed}, {block.name: block for block in config.watchers}, self._observe
+        )
         ending += [*ending_observed, *ending_mirrored, *ending_asked]
         taken = {block.name for block in config.services}
         ending += [self._farewell(item) for item in self.offered if item.service.name in taken]
@@ -567,7 +349,7 @@ class Machinery:
         if self._offers is None:
             if not any(isinstance(one, TpsPassiveConnection) and one.services_file for one in self.config.connections):
                 return
-            from syncwatch.hosts import Offers
+            from syncwatch.parts.host import Offers
 
             self._offers = Offers(self._adopt)
             self.supervisor.each_second(self._offers.beat)
@@ -579,7 +361,7 @@ class Machinery:
             return []
         before, blocks = {(item.service.name, item.service.settings.url): item for item in self.offered}, self._offers.services
         wanted = {(block.name, block.url): block for block in blocks}
-        fresh = {key: Asked(self, block, self._records.get(block.name)) for key, block in wanted.items() if key not in before}
+        fresh = {key: self._ask(block, self._records.get(block.name)) for key, block in wanted.items() if key not in before}
         ending = [item for key, item in before.items() if key not in wanted]
         for leaver in ending:
             self._farewell(leaver).end(self.supervisor)
@@ -615,33 +397,6 @@ class Machinery:
         else:
             assert not isinstance(item, Watched)
             item.configure(connection)
-
-    def _asked_by(self, config: Config, fates: Fates) -> tuple[list[Asked], list[Asked], list[Asked]]:
-        """The services of `config` in its order, which of them are new, and which of the present ones have to go. Those that stay have their new settings."""
-        before, blocks = {item.service.name: item for item in self.asked}, {block.name: block for block in config.services}
-        fresh = {name: Asked(self, blocks[name]) for name in (*fates.added, *fates.replaced)}
-        for name in fates.configured:
-            before[name].driver.call(before[name].service.configure, settings.service_settings(blocks[name]))
-        going = [before[name] for name in (*fates.removed, *fates.replaced)]
-        return [fresh.get(name) or before[name] for name in blocks], list(fresh.values()), going
-
-    def _observed_by(self, config: Config, fates: Fates) -> tuple[list[Observed], list[Observed], list[Observed]]:
-        """The same of watchers."""
-        before, blocks = {item.watch.name: item for item in self.observed}, {block.name: block for block in config.watchers}
-        fresh = {name: Observed(self, blocks[name]) for name in (*fates.added, *fates.replaced)}
-        for name in fates.configured:
-            before[name].configure(blocks[name])
-        going = [before[name] for name in (*fates.removed, *fates.replaced)]
-        return [fresh.get(name) or before[name] for name in blocks], list(fresh.values()), going
-
-    def _mirrored_by(self, config: Config, fates: Fates) -> tuple[list[Mirrored], list[Mirrored], list[Mirrored]]:
-        """The same of mirrors."""
-        before, blocks = {item.mirror.name: item for item in self.mirrored}, {block.name: block for block in config.mirrors}
-        fresh = {name: Mirrored(self, blocks[name]) for name in (*fates.added, *fates.replaced)}
-        for name in fates.configured:
-            before[name].configure(blocks[name])
-        going = [before[name] for name in (*fates.removed, *fates.replaced)]
-        return [fresh.get(name) or before[name] for name in blocks], list(fresh.values()), going
 
     async def flush(self, timeout_s: float | None = None, name: str | None = None) -> Flushed | None:
         """Every mirror (or the one of this name) compares everything until nothing differs, for so long; None: each for as long as its configuration says.

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from syncwatch.config import SecretError, config_path, read_secret
 from syncwatch.config.loading import CONFIG_VARIABLE
 from syncwatch.config.whereabouts import whereabouts
-from syncwatch.runtime.statusfile import Reading, Unusable, read
+from syncwatch.runtime.statusreader import Reading, Unusable, read
 
 LOCAL = "http://127.0.0.1:10120"
 TIMEOUT_S = 5.0

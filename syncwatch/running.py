@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import linecache
 import mimetypes
 import os
 import signal
@@ -73,7 +74,9 @@ def sidecar(path: str | None) -> NoReturn:
     logs.configure(config.log.level, config.log.format)
 
     with sparing_aiohttp():
-        from syncwatch.app import App, NotUsable
+        from syncwatch.app import App
+        from syncwatch.parts.surroundings import NotUsable
+    linecache.clearcache()  # attrs keeps the source of every method that it makes up, for tracebacks
     from syncwatch.runtime.statefile import StateInUse
 
     async def work() -> int:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from syncwatch.config.endpoints import TOKEN
 from syncwatch.config.mistakes import WrongValueError, shown
-from syncwatch.core.ignores import fault
 
 # --- known words ----------------------------------------------------------------------------------------------------------------
 
@@ -151,6 +150,8 @@ def plain(text: str) -> str:
 
 def ignored(text: str) -> str:
     """A pattern as gitignore has them."""
+    from syncwatch.core.ignores import fault  # patterns are few, and what compares them is large
+
     wrong = fault(plain(text))
     if wrong is not None:
         raise WrongValueError(wrong)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import hashlib
 import math
 import re
@@ -220,12 +221,23 @@ def _stamping(headers: Mapping[str, str]) -> Callable[[web.Request, web.StreamRe
 
 
 def _page(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """A page of ours, whole in one file. The policy names the hashes of its own style and script; nothing else may run or load."""
-    text = Path(__file__).with_name("page").joinpath(name).read_text(encoding="utf-8")  # importlib.resources would bring half of zipfile into the process
+    """A page of ours, which is loaded when somebody wants to see it."""
+
+    async def page(_request: web.Request) -> web.Response:
+        content, policy = _loaded(name)
+        return web.Response(body=content, content_type="text/html", charset="utf-8", headers={"Content-Security-Policy": policy})
+
+    return page
+
+
+@functools.cache
+def _loaded(name: str) -> tuple[bytes, str]:
+    """A page, whole in one file, and its policy, which names the hashes of its own style and script; nothing else may run or load."""
+    content = Path(__file__).with_name("page").joinpath(name).read_bytes()  # importlib.resources would bring half of zipfile into the process
     policy = "; ".join((
         "default-src 'none'",
-        f"style-src {_hashes(text, 'style')}",
-        f"script-src {_hashes(text, 'script')}",
+        f"style-src {_hashes(content, b'style')}",
+        f"script-src {_hashes(content, b'script')}",
         "connect-src 'self'",
         "img-src data:",
         "base-uri 'none'",
@@ -235,15 +247,12 @@ def _page(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
         "trusted-types 'none'",
     ))  # fmt: skip
 
-    async def page(_request: web.Request) -> web.Response:
-        return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": policy})
-
-    return page
+    return content, policy
 
 
-def _hashes(page: str, element: str) -> str:
-    found = re.findall(rf"<{element}>(.*?)</{element}>", page, re.DOTALL)
-    digests = [base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode() for inside in found]
+def _hashes(page: bytes, element: bytes) -> str:
+    found = re.findall(rb"<%b>(.*?)</%b>" % (element, element), page, re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(inside).digest()).decode() for inside in found]
     return " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
 
 

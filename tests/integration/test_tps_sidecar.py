@@ -20,9 +20,10 @@ import msgspec
 import pytest
 import yaml
 
-from syncwatch.app import Machinery, NotUsable
+from syncwatch.app import Machinery
 from syncwatch.config import ConfigError, parse, plan
 from syncwatch.core.wire import Reply
+from syncwatch.parts.surroundings import NotUsable
 from syncwatch.protocols.tps.codec import Tps
 from syncwatch.protocols.tps.keys import Identity, key_text
 from syncwatch.relay import Relay, kinds

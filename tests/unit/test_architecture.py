@@ -24,11 +24,11 @@ LAW: dict[str, set[str]] = {
     "config": {"core"},
     "logs": set(),
     "settings": {"core", "config", "protocols", "runtime"},
-    "hosts": {"core", "config", "protocols", "runtime", "settings"},
+    "parts": {"core", "config", "protocols", "runtime", "settings"},
     "reload": {"config", "runtime"},
-    "app": {"core", "config", "protocols", "runtime", "exposition", "settings", "logs", "reload", "hosts"},
+    "app": {"core", "config", "protocols", "runtime", "exposition", "settings", "logs", "reload", "parts"},
     "demo": {"core", "config", "relay", "app"},
-    "running": {"app", "config", "logs"},
+    "running": {"app", "config", "logs", "parts"},
     "joining": {"core", "protocols", "runtime"},
     "export": set(),  # other people's files
     "alertrules": {"core", "exposition"},
@@ -48,7 +48,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("cli", "exposition.status"): "prints what /status says in the words that the exposition already has",
     ("cli", "protocols.tps.keys"): "reads the token that somebody typed",
     ("cli", "runtime.seedfile"): "makes or finds the identity that somebody named",
-    ("asking", "runtime.statusfile"): "the file is read where it is written",
+    ("asking", "runtime.statusreader"): "knows what a status file is worth",
     ("running", "runtime.statefile"): "names the one exception that says that another process holds the state directory",
 }
 """From a room to a module that the law forbids it, with the reason."""

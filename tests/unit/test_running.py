@@ -42,7 +42,7 @@ from syncwatch.running import sparing_aiohttp
 from syncwatch import config, logs
 with sparing_aiohttp():
     import syncwatch.app
-print(sorted({"aiohttp.web", "argparse", "click", "difflib", "gettext", "multiprocessing", "syncwatch.relay", "sqlite3", "syncwatch.exposition.terminal", "syncwatch.hosts", "syncwatch.core.reported"} & set(sys.modules)))
+print(sorted({"aiohttp.web", "argparse", "click", "difflib", "gettext", "multiprocessing", "syncwatch.relay", "sqlite3", "syncwatch.exposition.terminal", "syncwatch.parts.host", "syncwatch.core.reported"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert "[]" == done.stdout.strip()
@@ -106,7 +106,7 @@ def test_reading_a_host_needs_no_cryptography() -> None:
     """Its files are not encrypted: mode passive loads what reads them, and nothing of mode host."""
     program = """
 import sys
-import syncwatch.hosts
+import syncwatch.parts.host
 print(sorted({"cryptography", "syncwatch.protocols.tps.noise", "syncwatch.protocols.tps.codec"} & set(sys.modules)), "syncwatch.core.reported" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)

@@ -19,22 +19,11 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from syncwatch.runtime import statusfile
+from syncwatch.runtime import statusfile, statusreader
 from syncwatch.runtime.clock import Clock
 from syncwatch.runtime.statefile import write
-from syncwatch.runtime.statusfile import (
-    CALM_S,
-    FILE,
-    MAX_BYTES,
-    NEWS_S,
-    Life,
-    StatusFile,
-    Unusable,
-    life,
-    read,
-    uptime,
-    writer,
-)
+from syncwatch.runtime.statusfile import CALM_S, FILE, NEWS_S, StatusFile, process, uptime, writer
+from syncwatch.runtime.statusreader import MAX_BYTES, Life, Unusable, life, read
 
 WALL_S = 1_795_180_000.0
 CLOCK = Clock(time.monotonic, lambda: WALL_S)
@@ -171,7 +160,7 @@ def test_the_age_is_of_the_machines_clock(tmp_path: Path) -> None:
 
 def test_a_writer_that_is_gone(tmp_path: Path, child: subprocess.Popen[bytes]) -> None:
     """However fresh the file is."""
-    found = statusfile._stat(child.pid)
+    found = process(child.pid)
     assert found is not None
     content(tmp_path, writer=writer_with(pid=child.pid, started=found[1]))
     assert read(tmp_path, WALL_S).current
@@ -184,12 +173,12 @@ def test_a_writer_that_is_gone(tmp_path: Path, child: subprocess.Popen[bytes]) -
 
 def test_a_writer_that_is_stopped(tmp_path: Path, child: subprocess.Popen[bytes]) -> None:
     """There, and nothing it said is so any more: nobody looks."""
-    found = statusfile._stat(child.pid)
+    found = process(child.pid)
     assert found is not None
     content(tmp_path, writer=writer_with(pid=child.pid, started=found[1]))
     os.kill(child.pid, signal.SIGSTOP)
     deadline_s = time.monotonic() + 10.0
-    while statusfile._stat(child.pid) != ("T", found[1]) and time.monotonic() < deadline_s:
+    while process(child.pid) != ("T", found[1]) and time.monotonic() < deadline_s:
         time.sleep(0.01)
     seen = read(tmp_path, WALL_S)
     assert not seen.current
@@ -198,13 +187,13 @@ def test_a_writer_that_is_stopped(tmp_path: Path, child: subprocess.Popen[bytes]
 
 def test_a_dead_process_that_nobody_has_waited_for(child: subprocess.Popen[bytes]) -> None:
     """A zombie still has its number and answers signal 0, and is gone all the same."""
-    found = statusfile._stat(child.pid)
+    found = process(child.pid)
     assert found is not None
     who = msgspec.structs.replace(writer(), pid=child.pid, started=found[1])
     assert Life.RUNNING is life(who, writer())
     os.kill(child.pid, signal.SIGKILL)
     deadline_s = time.monotonic() + 10.0
-    while statusfile._stat(child.pid) != ("Z", found[1]) and time.monotonic() < deadline_s:
+    while process(child.pid) != ("Z", found[1]) and time.monotonic() < deadline_s:
         time.sleep(0.01)
     assert Life.GONE is life(who, writer())
 
@@ -231,7 +220,7 @@ def test_a_writer_that_cannot_be_seen_from_here(tmp_path: Path, change: dict[str
 def test_a_process_that_hides_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """/proc may be closed to us: it is there, and more cannot be known."""
     own = writer()
-    monkeypatch.setattr(statusfile, "_stat", lambda pid: None)
+    monkeypatch.setattr(statusreader, "process", lambda pid: None)
     assert Life.UNKNOWN is life(own, own)
 
     def refuse(pid: int, number: int) -> None:

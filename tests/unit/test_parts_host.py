@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from syncwatch import Watch, hosts
+from syncwatch import Watch
 from syncwatch.config import Config, parse
-from syncwatch.hosts import LOOK_S, Offers
+from syncwatch.parts import host as hosts
+from syncwatch.parts.host import LOOK_S, Offers
 from syncwatch.runtime.reportfile import read
 
 HERE = "http://127.0.0.1:1/"
