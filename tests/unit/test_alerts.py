@@ -180,3 +180,10 @@ def test_the_page_lists_them() -> None:
     lines = re.findall(r"^\| \[(\w+)\]\(runbooks/(\w+)\.md\) \| (\w+)", (ROOT / "docs" / "alerts.md").read_text(), re.MULTILINE)
     expected = dict.fromkeys((rule["alert"], rule["alert"], "critical" if rule["labels"].get("window") else rule["labels"]["severity"]) for rule in alerts())
     assert list(expected) == lines
+
+
+def test_the_page_groups_as_the_stack_does() -> None:
+    """docs/alerts.md shows the route of deploy/compose/: many connections to one upstream are one notification of each alert."""
+    (shown,) = re.findall(r"```yaml\n(route:\n.*?)```", (ROOT / "docs" / "alerts.md").read_text(), re.DOTALL)
+    route = yaml.safe_load((ROOT / "deploy" / "compose" / "alertmanager.yaml").read_text())["route"]
+    assert {"group_by": route["group_by"]} == yaml.safe_load(shown)["route"]
