@@ -75,7 +75,7 @@ def configuration(url: str, token_file: Path, folder: Path, changes: Mapping[str
         "url": url,
         "token_file": str(token_file),
         "connect_timeout": "2s",
-        "heartbeat": {"interval": "300ms", "timeout": "500ms"},
+        "heartbeat": {"interval": "300ms", "timeout": "3s"},  # a loaded machine is no half-open connection
         "reconnect": {"min": "50ms", "max": "300ms", "stable_after": "1s"},
         "resync": {"ack_timeout": "2s", "hole_grace": "300ms", "spread": "0s"},
         "verify": {"interval": "60s", "grace": "100ms"},

@@ -23,6 +23,7 @@ from tests.integration.sidecar import (
 )
 
 HEARTBEAT_S, PONG_S = 0.3, 0.5
+BEATS: dict[str, Any] = {"interval": "300ms", "timeout": "500ms"}
 
 # Every connection reason fails readyz at once, and two seconds pass before a reconnect, so that there is time to look.
 STRICT: dict[str, Any] = {
@@ -149,7 +150,7 @@ async def test_an_outage_with_600_missed(tmp_path: Path) -> None:
 
 async def test_half_open(tmp_path: Path) -> None:
     """Nothing passes in either direction: found within interval and timeout, and what waited in the dead socket is recovered."""
-    async with rig(tmp_path, **STRICT) as it, it.sidecar() as sidecar:
+    async with rig(tmp_path, **STRICT | {"cast": {**STRICT["cast"], "heartbeat": BEATS}}) as it, it.sidecar() as sidecar:
         fold = Fold(WATCHER)
         it.post(3)
         await told_alike(it, sidecar, fold)
@@ -275,7 +276,7 @@ async def test_live_frames_left_out_swapped_and_doubled(tmp_path: Path) -> None:
 
 async def test_pings_that_are_never_answered_while_frames_arrive(tmp_path: Path) -> None:
     """Half-open the other way: what arrives proves nothing about what we send."""
-    async with rig(tmp_path, **STRICT) as it, it.sidecar() as sidecar:
+    async with rig(tmp_path, **STRICT | {"cast": {**STRICT["cast"], "heartbeat": BEATS}}) as it, it.sidecar() as sidecar:
         with it.relay.faults.withholding_pong("application", agent=WATCHER):
             async with it.talk():
                 await sidecar.until(lambda cast: cast["heartbeats"]["half_open"]["send"] == 1)

@@ -27,7 +27,7 @@ def configuration(url: str, token_file: Path, folder: Path, **changes: Any) -> D
         "workspace": WORKSPACE,
         "token_file": str(token_file),
         "connect_timeout": "1s",
-        "heartbeat": {"interval": "200ms", "timeout": "500ms"},
+        "heartbeat": {"interval": "200ms", "timeout": "3s"},  # a loaded machine is no half-open connection
         "reconnect": {"min": "30ms", "max": "100ms", "stable_after": "500ms"},
         "resync": {"ack_timeout": "1s", "hole_grace": "200ms", "spread": "0s"},
         "verify": {"interval": "60s", "grace": "100ms"},
@@ -256,7 +256,7 @@ def reasons(connection: Document) -> set[str]:
 
 async def test_an_overflow_loses_nothing(tmp_path: Path) -> None:
     """More than the server buffers for one connection: 1013, back from the cursor, every event once."""
-    async with rig(tmp_path) as r, r.sidecar() as sidecar:
+    async with rig(tmp_path, heartbeat={"interval": "60s", "timeout": "60s"}) as r, r.sidecar() as sidecar:
         with r.relay.faults.freezing("to_client", protocol="relayfile"):
             r.write(6000)  # the server's buffer holds 4096
         await r.caught_up(sidecar)
@@ -289,7 +289,7 @@ async def test_refusals_have_their_reasons(tmp_path: Path, status: int, retry_af
 async def test_a_real_token_expires_while_the_socket_lives(tmp_path: Path) -> None:
     """Checked at the handshake only: pings go on, the feed says 401, and the metric told the time beforehand."""
     async with rig(tmp_path, audit={"interval": "300ms"}) as r:
-        r.token_file.write_text(r.relay.files.token(WORKSPACE, lifetime_s=2.0))
+        r.token_file.write_text(r.relay.files.token(WORKSPACE, lifetime_s=6.0))  # time enough to begin
         async with r.sidecar() as sidecar:
             expiry_s = (await sidecar.scrape()).value("syncwatch_token_expiry_timestamp_seconds")
             seen = await sidecar.until(lambda c: "unauthorized" in reasons(c))
