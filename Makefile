@@ -5,13 +5,19 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: run test test-image check bench simulate generate clean setup tools
+.PHONY: run test test-integration test-rest test-image check bench simulate generate clean setup tools
 
 run: setup  ## relay, sidecar and a little trouble, in one terminal
 	$(BIN)/syncwatch demo
 
-test: setup tools  ## everything but the image
-	$(BIN)/pytest
+test: setup tools  ## everything but the image, in two halves side by side: one of them mostly waits, for sockets and other processes
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-integration test-rest
+
+test-integration:
+	$(BIN)/pytest -o cache_dir=.pytest_cache/integration tests/integration
+
+test-rest:
+	$(BIN)/pytest --ignore=tests/integration
 
 test-image:  ## the image, built and run without a container engine: needs root, buildah and debootstrap, and about two minutes
 	tests/image/build-and-run.sh
