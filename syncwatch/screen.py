@@ -92,11 +92,12 @@ def picture(text: str, interval_s: float, now: datetime, columns: int, rows: int
 
 
 def _size() -> tuple[int, int]:
-    """Columns and rows at this moment."""
+    """Columns and rows at this moment. A terminal that nobody has told its size says 0 by 0 (`docker exec -t`, a serial line)."""
     try:
-        return os.get_terminal_size(sys.stdout.fileno())
+        columns, rows = os.get_terminal_size(sys.stdout.fileno())
     except OSError:
         return NARROW
+    return columns or NARROW[0], rows or NARROW[1]
 
 
 def _wait(signals: int, interval_s: float) -> None:

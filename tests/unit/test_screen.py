@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+import termios
 from datetime import UTC, datetime
 
 import pytest
@@ -43,6 +45,16 @@ def test_a_teletype_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", Terminal())
     monkeypatch.setenv("TERM", "dumb")
     assert not screen.colours({})
+
+
+@pytest.mark.parametrize(("told", "expected"), [((0, 0), (80, 24)), ((120, 0), (120, 24)), ((0, 50), (80, 50)), ((100, 40), (100, 40))])
+def test_a_terminal_without_a_size(told: tuple[int, int], expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pseudo-terminal is 0 by 0 until somebody says otherwise; nothing fits into that, so what a terminal usually has is taken."""
+    master, slave = os.openpty()
+    termios.tcsetwinsize(slave, (told[1], told[0]))
+    with open(slave, "w") as output, open(master, "rb"):
+        monkeypatch.setattr(sys, "stdout", output)
+        assert expected == screen._size()
 
 
 def rows(picture: str) -> list[str]:
