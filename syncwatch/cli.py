@@ -106,7 +106,7 @@ _token = click.option("--token-file", type=click.Path(dir_okay=False), help="Bea
 @main.command()
 @_url
 @_config
-@click.option("--state-dir", type=click.Path(), help="The sidecar's state directory: read the status file there when it cannot be asked.")
+@click.option("--state-dir", type=click.Path(readable=False), help="The sidecar's state directory: read the status file there when it cannot be asked.")
 @_token
 @click.option("--verbose", "-v", is_flag=True, help="Everything that is known.")
 @click.option("--json", "as_json", is_flag=True, help="The document itself.")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from syncwatch import asking
 from syncwatch.asking import LOCAL, Misasked, Place, Unreachable, find
+from syncwatch.cli import main
 from syncwatch.config import ConfigError
 from syncwatch.config.whereabouts import Whereabouts, whereabouts
 from syncwatch.exposition import document as doc
@@ -128,3 +131,16 @@ def test_a_token_that_cannot_be_read(tmp_path: Path) -> None:
     left_behind(tmp_path, ended=False)
     found = asking.status(Place("http://127.0.0.1:1", tmp_path / "token", tmp_path))
     assert "token: no such file" in found["source"]["unreachable"]
+
+
+def test_a_state_directory_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a sidecar that cannot be asked, which is 3; 2 would say that something is down."""
+
+    def open_file(path: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, "no", path)
+
+    monkeypatch.setattr("os.access", lambda *_, **__: False)
+    monkeypatch.setattr(Path, "open", open_file)
+    done = CliRunner().invoke(main, ["status", "--state-dir", str(tmp_path)])
+    assert (3, "") == (done.exit_code, done.stdout)
+    assert f"{tmp_path / FILE} cannot be read: permission denied (only the user that the sidecar runs as may)" in done.stderr
