@@ -7,6 +7,7 @@ A path is absent only when its directory was seen without it. Times of files are
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
@@ -27,7 +28,11 @@ MARKER = ".relayfile-local-mount"
 OWN_FOLDER = ".syncwatch"
 """What syncwatch itself writes into a tree, for no eyes but its own."""
 TEMPORARY = ".syncwatch-"
-"""How the names of unfinished copies begin."""
+"""How the names of unfinished copies begin; other files whose names begin so are passed over, and are nobody's to remove."""
+PART, SWAP = ".part", ".swap"
+"""How the names of our temporary files end: an unfinished copy, and what may be the only copy of somebody's contents for a moment."""
+UNFINISHED = re.compile(rf"{re.escape(TEMPORARY)}[0-9a-f]{{16}}(?:-{re.escape(SWAP)}|{re.escape(SWAP)}|{re.escape(PART)})")
+"""The whole name of a temporary file of ours: nobody else gives one such a name."""
 ONLY_IN_MOUNT = frozenset({"_MOUNT_README.md", MARKER})
 
 

@@ -17,7 +17,18 @@ from hashlib import blake2b
 
 import msgspec
 
-from syncwatch.core.mirror_rules import ONLY_IN_MOUNT, OWN_FOLDER, TEMPORARY, Entry, Listing, Rules, beside
+from syncwatch.core.mirror_rules import (
+    ONLY_IN_MOUNT,
+    OWN_FOLDER,
+    PART,
+    SWAP,
+    TEMPORARY,
+    UNFINISHED,
+    Entry,
+    Listing,
+    Rules,
+    beside,
+)
 from syncwatch.runtime.renaming import exchange, rename_new
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -26,8 +37,6 @@ WRITING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 CHUNK_BYTES = 1 << 20
 TRIES = 3
 """A file that changes while it is copied is copied so often before it is taken as it is."""
-PART, SWAP = ".part", ".swap"
-"""How the names of our temporary files end: an unfinished copy, and what may be the only copy of somebody's contents for a moment."""
 
 
 class ChangedError(Exception):
@@ -69,8 +78,7 @@ class Tree:
         self.step = step
         self.cancelled: Callable[[], bool] = lambda: False
         self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        seen = os.fstat(self.fd)
-        self.identity = (seen.st_dev, seen.st_ino)
+        self.identity = _identity(os.fstat(self.fd))
 
     def __enter__(self) -> Tree:
         return self
@@ -81,10 +89,19 @@ class Tree:
     def still_there(self) -> bool:
         """Whether the path still leads to this root."""
         try:
-            seen = os.stat(self.path)
+            return _identity(os.stat(self.path)) == self.identity
         except OSError:
             return False
-        return (seen.st_dev, seen.st_ino) == self.identity
+
+    def holds(self, other: Tree) -> bool:
+        """Whether the other root is this one or lies in it, whatever links lead to them."""
+        above, before = ".", None
+        with contextlib.suppress(OSError):  # what is further up may not be ours to look at
+            while (identity := _identity(os.stat(above, dir_fd=other.fd))) != before:
+                if identity == self.identity:
+                    return True
+                above, before = f"{above}/..", identity
+        return False
 
     # ------------------------------------------------------------------ looking
 
@@ -202,7 +219,8 @@ class Tree:
                         if special_rules and ignores.file(path):
                             continue
                         if name.startswith(TEMPORARY):
-                            listing.strays.append(path)
+                            if UNFINISHED.fullmatch(name):
+                                listing.strays.append(path)
                             continue
                         try:
                             seen = one.stat(follow_symlinks=False)
@@ -448,19 +466,19 @@ class Tree:
         self, fd: int, temporary: str, name: str, target: Entry, own: int, stamp: str | None, was: bytes | None
     ) -> str | None:
         """Exchange the two, then see what came back. Returns the name that the loser has then."""
-        swap = temporary.removesuffix(PART) + SWAP
+        swap, third = (temporary.removesuffix(PART) + ending for ending in (SWAP, f"-{SWAP}"))
         self.step("swap")
         os.rename(temporary, swap, src_dir_fd=fd, dst_dir_fd=fd)
         self.step("publish")
         try:
             self._expect(os.stat(name, dir_fd=fd, follow_symlinks=False), target)
-            exchange(swap, name, fd)
+            self._exchange(fd, swap, name, third, own)
         except FileNotFoundError as error:
             raise ChangedError from error
         if not self._came(fd, swap, target, was):
             self.step("put back")
-            with contextlib.suppress(FileNotFoundError):
-                exchange(swap, name, fd)
+            with contextlib.suppress(FileNotFoundError, ChangedError):
+                self._exchange(fd, swap, name, third, own)
             if os.stat(swap, dir_fd=fd, follow_symlinks=False).st_ino != own:
                 self.set_aside(fd, swap, _now_stamp(), name)
             raise ChangedError
@@ -469,6 +487,17 @@ class Tree:
         self.step("unlink")
         os.unlink(swap, dir_fd=fd)
         return None
+
+    def _exchange(self, fd: int, swap: str, name: str, third: str, own: int) -> None:
+        """Where it takes three steps, a file that somebody makes under the name between them stays, and theirs from before is kept beside it."""
+        try:
+            exchange(swap, name, fd, third)
+        except FileExistsError as error:
+            if os.stat(third, dir_fd=fd, follow_symlinks=False).st_ino == own:
+                os.unlink(third, dir_fd=fd)
+            else:
+                self.set_aside(fd, third, _now_stamp(), name)
+            raise ChangedError from error
 
     def _came(self, fd: int, swap: str, expected: Entry, was: bytes | None) -> bool:
         """Whether what was taken away is what it was meant to be. Renaming changes the ctime, so that one cannot be compared."""
@@ -541,7 +570,7 @@ class Tree:
         """What to do with a temporary file of an earlier process: an unfinished copy goes, anything else is kept under a name that can be seen."""
         with self.parent(path) as (fd, name):
             if name.endswith(SWAP):
-                return self.set_aside(fd, name, stamp, "recovered" + name.removesuffix(SWAP).removeprefix(TEMPORARY.rstrip("-")))
+                return self.set_aside(fd, name, stamp, "recovered" + name.removesuffix(SWAP).rstrip("-").removeprefix(TEMPORARY.rstrip("-")))
             self.step("unlink")
             os.unlink(name, dir_fd=fd)
             return None
@@ -585,6 +614,10 @@ def _read(source: int, target: int | None, cancelled: Callable[[], bool]) -> byt
         if cancelled():
             raise CancelledError
     return told.digest()
+
+
+def _identity(seen: os.stat_result) -> tuple[int, int]:
+    return seen.st_dev, seen.st_ino
 
 
 def _is_special(fd: int, name: str) -> bool:

@@ -7,6 +7,7 @@ One comparison runs at a time, so the memory has one owner.
 from __future__ import annotations
 
 import errno
+import math
 import os
 from collections.abc import Callable, Iterable
 
@@ -58,10 +59,11 @@ class PairSettings(msgspec.Struct, frozen=True):
 
 
 class Marker(msgspec.Struct):
-    """Our own marker in one root: whether it was ever there, and whether deletions were refused once because it is gone."""
+    """Our own marker in one root: whether it was ever there; since when it is missing with so many files, and no more."""
 
     seen: bool = False
-    warned: bool = False
+    missed_s: float = math.inf
+    missing: int = 0
 
 
 class Pair:
@@ -109,6 +111,9 @@ class Pair:
                     trees[side].cancelled = self._asked
                 except OSError as error:
                     gone[side] = f"{path} is not there: {(error.strerror or str(error)).lower()}"
+            if not gone and (trees[Side.MOUNT].holds(trees[Side.PROJECT]) or trees[Side.PROJECT].holds(trees[Side.MOUNT])):
+                why = f"{self.settings.project} and the mount {self.settings.mount} are the same tree or one inside the other"
+                gone = dict.fromkeys(Side, why)
             if gone:
                 for side in gone:
                     self._identities[side] = NOWHERE  # whatever comes back is another one, even if it gets the same number
@@ -188,8 +193,11 @@ class Pair:
             if not own.seen:
                 own.seen = tree.write_own(self.own_marker, words)
 
-    def distrust(self, trees: dict[Side, Tree], side: Side, most: bool, storm: bool) -> str | None:
-        """Why what is missing in this root may not have been deleted by anybody; None: it is to be believed. `most`: half of the tree is missing, however small it is."""
+    def distrust(self, trees: dict[Side, Tree], side: Side, missing: int, known: int, full: bool) -> str | None:
+        """Why what is missing in this root may not have been deleted by anybody; None: it is to be believed.
+
+        `missing`: so many files of the `known`, or, when it is not `full`, at least so many.
+        """
         tree = trees[side]
         if not tree.still_there():
             return f"the {side} is not there any more"
@@ -197,15 +205,21 @@ class Pair:
             return f"the mount has lost its marker {MARKER}"
         own = self._own[side]
         if own.seen and not _has(tree, f"{OWN_FOLDER}/{self.own_marker}"):
-            if own.warned and not most:
-                own.warned = False  # it was cleaned away, as git clean does: most of what is known is still there
-                if tree.write_own(self.own_marker, "written again\n"):
-                    return None
-            own.warned = True
+            if full and self._cleaned_away(own, missing, known) and tree.write_own(self.own_marker, "written again\n"):
+                own.missed_s, own.missing = math.inf, 0
+                return None
             return f"the {side} has lost its marker {OWN_FOLDER}/{self.own_marker}"
-        if storm and not own.seen:
+        if not own.seen and known > SMALL_TREE and 2 * missing > known:
             return f"the {side} has no marker {OWN_FOLDER}/{self.own_marker}"
         return None
+
+    def _cleaned_away(self, own: Marker, missing: int, known: int) -> bool:
+        """Whether our marker went by itself, as `git clean` takes it, and not with the tree: most of what is known is still there, and nothing more went for long enough."""
+        now = self._clock.monotonic()
+        if missing > own.missing or own.missed_s == math.inf:
+            own.missed_s, own.missing = now, missing
+            return False
+        return 2 * missing <= known and now - own.missed_s >= self.settings.hold_s
 
 
 class _Work:
@@ -364,8 +378,7 @@ class _Work:
     def _delete(self, side: Side, wanted: list[str], listings: dict[Side, Listing]) -> None:
         pair = self.pair
         tree = max(len(pair.known), len(listings[side].files) if self.full else 0)
-        most = 2 * len(wanted) > tree
-        trusted = pair.distrust(self.trees, side.other, most, most and tree > SMALL_TREE)
+        trusted = pair.distrust(self.trees, side.other, len(wanted), tree, self.full)
         ruling = pair._deletions.rule(pair._clock.monotonic(), side, wanted, tree, trusted, self.full)
         if not ruling.allowed:
             self.refused += ruling.refused

@@ -26,16 +26,22 @@ def rename_new(old: str, new: str, fd: int) -> None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
 
 
-def exchange(one: str, other: str, fd: int) -> None:
+def exchange(one: str, other: str, fd: int, third: str) -> None:
     """Let two names inside the directory `fd` change places. Raises: FileNotFoundError when one of them is not there, OSError.
 
-    Where the file system cannot, it is done in three steps, and the other name is missing between them.
+    Where the file system cannot, it is done in three steps, and the other name is missing between them, its file under the name `third`. It stays there, and FileExistsError
+    is raised, when somebody made another file under the other name meanwhile.
     """
     if _renameat2(one, other, fd, EXCHANGE):
         return
-    third = f"{one}-"
     os.rename(other, third, src_dir_fd=fd, dst_dir_fd=fd)
-    os.rename(one, other, src_dir_fd=fd, dst_dir_fd=fd)
+    try:
+        rename_new(one, other, fd)
+    except FileExistsError:
+        raise
+    except OSError:
+        rename_new(third, other, fd)
+        raise
     os.rename(third, one, src_dir_fd=fd, dst_dir_fd=fd)
 
 

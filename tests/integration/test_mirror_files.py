@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from syncwatch.core.mirror_rules import MARKER, Side
+from syncwatch.runtime import renaming
 from syncwatch.runtime.files import CancelledError, KilledError
 from tests.integration.mirror_parts import NOBODY, OLD_NS, Scene, apart, old
 
@@ -295,16 +296,38 @@ def test_most_of_a_tree_is_never_deleted_without_a_marker(tmp_path: Path) -> Non
     assert 25 == scene.compare().deleted[Side.MOUNT]
 
 
-def test_a_marker_that_was_cleaned_away_is_made_again(scene: Scene) -> None:
-    """`git clean` takes it; a deletion waits for one more look then."""
+def test_a_marker_that_was_cleaned_away_is_made_again(tmp_path: Path) -> None:
+    """`git clean` takes it; a deletion waits for one more full look then, after the hold."""
+    scene = Scene(tmp_path, hold_s=0.05)
     for number in range(10):
         old(scene.mount / f"f{number}")
     scene.compare()
     shutil.rmtree(scene.project / ".syncwatch")
     (scene.project / "f1").unlink()
     assert (1, 0) == ((one := scene.compare()).refused, one.moved)
+    time.sleep(0.06)
+    assert 0 == scene.compare("f1").moved, "only everything can show what is still there"
     assert 1 == scene.compare().deleted[Side.MOUNT]
     assert (scene.project / ".syncwatch/mirror-m").exists()
+
+
+@pytest.mark.parametrize("files", [20, 30])
+def test_a_marker_that_goes_with_the_tree_stays_away(tmp_path: Path, files: int) -> None:
+    """`rm -rf` takes the marker first and the files then, for as long as it needs; however small the portions are in which that is seen, nothing is deleted."""
+    scene = Scene(tmp_path, hold_s=0.0)
+    names = [f"f{number:02}" for number in range(files)]
+    for name in names:
+        old(scene.mount / name)
+    scene.compare()
+    shutil.rmtree(scene.mount / ".syncwatch")
+    for number in range(0, files, 2):
+        for name in names[number : number + 2]:
+            (scene.mount / name).unlink()
+        assert 0 == scene.compare(*names[number : number + 2]).moved
+        assert 0 == scene.compare().moved
+    for _ in range(3):
+        assert (0, "the mount has lost its marker .syncwatch/mirror-m") == ((one := scene.compare()).moved, one.refusal)
+    assert set(names) == scene.files(Side.PROJECT).keys()
 
 
 def test_the_marker_of_a_mount_that_another_program_made_is_not_ours_to_make(scene: Scene) -> None:
@@ -383,6 +406,25 @@ def test_links_are_not_followed(scene: Scene, tmp_path: Path) -> None:
     assert 0 == report.moved
     assert {"x": b"private", "taken": b"private"} == {path.name: path.read_bytes() for path in outside.iterdir()}
     assert (scene.project / "file").is_symlink()
+
+
+@pytest.mark.parametrize("mount", ["project", "project/sub", "project/sub/deep", "."])
+def test_roots_that_a_link_makes_one_tree_are_left_alone(tmp_path: Path, mount: str) -> None:
+    """The configuration cannot see that; copying one into the other would never end."""
+    real = tmp_path / "real"
+    old(real / "project/a")
+    (real / "project/sub/deep").mkdir(parents=True)
+    (tmp_path / "mount").symlink_to(real / mount)
+    (tmp_path / "project").symlink_to(real / "project")
+    scene = Scene(tmp_path)
+    report = scene.compare()
+    assert not report.clean
+    assert {f"{scene.project} and the mount {scene.mount} are the same tree or one inside the other"} == set(report.gone.values())
+    assert [] == scene.steps
+    assert {"a"} == set(scene.files(Side.PROJECT))
+    (tmp_path / "mount").unlink()
+    (tmp_path / "mount").mkdir()
+    assert 1 == scene.compare().copied[Side.MOUNT]
 
 
 def test_a_file_that_becomes_a_link_is_not_taken_for_deleted(scene: Scene) -> None:
@@ -601,6 +643,64 @@ def test_what_a_killed_process_left_is_removed_or_made_visible(scene: Scene) -> 
     kept = {path: data for path, data in scene.files(Side.PROJECT).items() if path != "d/a"}
     assert [b"2" * 20] == list(kept.values())
     assert all("recovered" in path and ".conflict-" in path for path in kept)
+    assert scene.files(Side.MOUNT) == scene.files(Side.PROJECT)
+
+
+def test_what_only_looks_like_ours_is_left_alone(scene: Scene) -> None:
+    """Somebody's own file whose name begins like our temporary ones: neither removed nor mirrored."""
+    names = (".syncwatch-agent.yaml", ".syncwatch-notes.part", ".syncwatch-0123456789abcdef.part.bak", ".syncwatch-0123456789abcdef")
+    for side in Side:
+        for name in names:
+            old(scene.root(side) / name, side.encode())
+    report = scene.compare()
+    assert (True, 0, 0) == (report.clean, report.moved, report.conflict_count)
+    for side in Side:
+        assert dict.fromkeys(names, side.encode()) == scene.files(side)
+
+
+@pytest.mark.parametrize("step", [2, 3], ids=["new one not there yet", "new one there"])
+def test_a_kill_in_the_middle_of_an_exchange_in_three_steps(scene: Scene, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """On a file system that cannot exchange two names at once; the loser of a conflict is there afterwards."""
+    old(scene.mount / "a", b"mount")
+    old(scene.project / "a", b"project's")
+    monkeypatch.setattr(renaming, "_renameat2", lambda *_: False)
+    real, calls = os.rename, 0
+
+    def rename(*arguments: object, **more: object) -> None:
+        nonlocal calls
+        calls += scene.steps[-1] == "publish"
+        if calls == step:
+            raise KilledError
+        real(*arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(KilledError):
+        scene.compare()
+    monkeypatch.setattr(os, "rename", real)
+    scene = _restarted(scene)
+    scene.compare()
+    scene.compare()
+    assert b"project's" in scene.files(Side.PROJECT).values()
+    assert scene.files(Side.MOUNT) == scene.files(Side.PROJECT)
+
+
+def test_a_file_that_somebody_makes_in_the_middle_of_three_steps_stays(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the one that was taken away for it is kept beside."""
+    old(scene.mount / "a", b"mount")
+    old(scene.project / "a", b"project's")
+    monkeypatch.setattr(renaming, "_renameat2", lambda *_: False)
+    real = os.rename
+
+    def rename(one: str, other: str, **more: int) -> None:
+        real(one, other, **more)
+        if one == "a":
+            monkeypatch.setattr(os, "rename", real)
+            (scene.project / "a").write_bytes(b"somebody's")
+
+    monkeypatch.setattr(os, "rename", rename)
+    scene.compare()
+    scene.compare()
+    assert {b"mount", b"project's", b"somebody's"} == set(scene.files(Side.PROJECT).values())
     assert scene.files(Side.MOUNT) == scene.files(Side.PROJECT)
 
 

@@ -211,7 +211,7 @@ PUBLIC: dict[str, set[str]] = {
         "LEFT_KEPT", "BATCH", "LONGEST_DEBOUNCE", "RETRY_S", "GONE_RETRY_S", "FLUSH_RETRY_S", "FLUSH_RETRY_MAX_S", "SHOWN", "Report", "MirrorSettings", "Mirror",
     },
     "core.mirror_rules": {
-        "PRIMED_NS", "SAME_TIME_NS", "RACY_NS", "SMALL_TREE", "WINDOW_S", "MARKER", "OWN_FOLDER", "TEMPORARY", "ONLY_IN_MOUNT", "Side", "Entry", "Known", "Listing",
+        "PRIMED_NS", "SAME_TIME_NS", "RACY_NS", "SMALL_TREE", "WINDOW_S", "MARKER", "OWN_FOLDER", "TEMPORARY", "UNFINISHED", "ONLY_IN_MOUNT", "Side", "Entry", "Known", "Listing",
         "Kind", "Rules", "Verdict", "Decision", "SETTLED", "REMEMBER", "FORGET", "READ", "Digests", "judge", "Survey", "survey", "Ruling", "Deletions", "beside", "shown",
     },
     "core.watch": {
