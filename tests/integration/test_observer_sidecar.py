@@ -11,8 +11,8 @@ import aiohttp
 
 from syncwatch.relay import Relay
 from syncwatch.relay.inprocess import NewWorkspace
-from syncwatch.relay.logfacts import Page, Published
-from tests.integration.sidecar import PATIENCE_S, Document, Scrape, Sidecar, configuration, holds, running, until
+from syncwatch.relay.logfacts import Published
+from tests.integration.sidecar import PATIENCE_S, Document, Scrape, Sidecar, configuration, running, until
 
 
 class Rig(NamedTuple):
@@ -36,10 +36,9 @@ class Rig(NamedTuple):
 
     @asynccontextmanager
     async def sidecar(self) -> AsyncIterator[Sidecar]:
-        """The sidecar, when it is open and knows where the log stands."""
+        """The sidecar, when it is open and has compared itself with the log: what is posted then is its to judge."""
         async with running(self.folder, self.config, self.http) as made:
-            await made.until(lambda c: c["state"] == "open")
-            await holds(lambda: self.relay.ledger.of(Page))
+            await made.until(lambda c: c["state"] == "open" and c["verification"]["results"]["verified"])
             yield made
 
     async def counted(self, sidecar: Sidecar, first_copies: int, state: str = "open") -> Scrape:

@@ -11,7 +11,6 @@ import aiohttp
 import pytest
 
 from syncwatch.relay import Relay
-from syncwatch.relay.logfacts import Page
 from tests.integration.sidecar import PATIENCE_S, Document, Scrape, Sidecar, holds, running
 
 WORKSPACE = "w1"
@@ -66,11 +65,10 @@ class Rig(NamedTuple):
 
     @asynccontextmanager
     async def sidecar(self, opened: bool = True) -> AsyncIterator[Sidecar]:
-        """The sidecar, by default when it is open and knows where the log stands."""
+        """The sidecar, by default when it is open and has compared itself with the log."""
         async with running(self.folder, self.config, self.http) as made:
             if opened:
-                await made.until(lambda c: c["state"] == "open")
-                await holds(lambda: self.relay.ledger.of(Page))
+                await made.until(lambda c: c["state"] == "open" and c["verification"]["results"]["verified"])
             yield made
 
     async def caught_up(self, sidecar: Sidecar, cursor: int | None = None) -> Document:
@@ -220,7 +218,7 @@ async def test_a_kill_in_an_outage_is_resumed(tmp_path: Path) -> None:
             await holds(lambda: (tmp_path / "state").exists())
             await sidecar.end()
         r.write(6)
-        async with r.sidecar() as sidecar:
+        async with r.sidecar(opened=False) as sidecar:
             await r.caught_up(sidecar)
             scrape = await sidecar.scrape()
             assert {"store": 6} == origins(scrape)

@@ -17,7 +17,7 @@ import msgspec
 from syncwatch.core.health import Component, Health, Reason
 from syncwatch.core.histogram import FAST_S
 from syncwatch.core.snapshot import HookSnapshot, ReportSnapshot, Snapshot, TaskSnapshot, Transition
-from syncwatch.core.states import AttemptFailure, AuditResult, AuditVerdict, Claim, Origin, State, Verdict
+from syncwatch.core.states import AttemptFailure, AuditResult, AuditVerdict, Claim, Origin, State, Verdict, WatchMode
 from syncwatch.core.wire import FrameKind, Numbering
 from syncwatch.exposition import status
 from tests.unit.snapshots import (
@@ -26,17 +26,21 @@ from tests.unit.snapshots import (
     connection,
     continuity,
     fresh_connection,
+    fresh_mirror,
     fresh_service,
+    fresh_watcher,
     health,
     heartbeat,
     held,
     histogram,
     lifetime,
+    mirror,
     moment,
     service,
     sidecar,
     snapshot,
     timeline,
+    watcher,
 )
 
 FOLDER = Path(__file__).parent / "screens"
@@ -235,6 +239,37 @@ def services() -> Snapshot:
     return snapshot(connections=(), services=all_of_them, health=health(unwell, stuck, names=(), health=owners))
 
 
+def watchers() -> Snapshot:
+    """Alive, polling, blind in a corner, dead, and not found out yet; no connection."""
+    alive: dict[str, Any] = {"up": True, "blind_since": None, "detail": None, "unseen": 0}
+    blind, dead = (held(reason, component=Component.WATCHER, name=name) for reason, name in ((Reason.WATCHER_BLIND, "project"), (Reason.WATCHER_DEAD, "gone")))
+    healths = {"src": Health.HEALTHY, "share": Health.HEALTHY, "project": Health.DEGRADED, "gone": Health.DOWN}
+    all_of_them = (
+        watcher(name="src", path="/srv/src", **alive),
+        watcher(name="share", path="/mnt/share", **alive | {"mode": WatchMode.POLLING, "detail": "the file system is nfs: the tree is read again and again"}),
+        watcher(),
+        watcher(name="gone", path="/srv/gone", dead_since=moment(60.0), blind_since=None, detail="/srv/gone: no such directory", unseen=0, directories=0),
+        fresh_watcher(name="new", path="/srv/new"),
+    )
+    owners = {(Component.WATCHER, name): value for name, value in healths.items()}
+    return snapshot(connections=(), watchers=all_of_them, health=health(dead, blind, names=(), health=owners))
+
+
+def mirrors() -> Snapshot:
+    """In step, differing, without a root, and not compared yet; no connection."""
+    stuck, gone = (held(Reason.MIRROR_STUCK, component=Component.MIRROR, name=name) for name in ("agent", "lost"))
+    healths = {"docs": Health.HEALTHY, "agent": Health.DEGRADED, "lost": Health.DOWN}
+    well: dict[str, Any] = {"pending": 0, "oldest_pending_now_s": None, "differing": 0, "differences": (), "last_error": None}
+    all_of_them = (
+        mirror(name="docs", mode="observe", mount="/mnt/docs", project="/srv/docs", **well),
+        mirror(refusal="25 of 40 files would go"),
+        mirror(name="lost", mount="/mnt/lost", project="/srv/lost", up=False, gone=("/mnt/lost: no such directory",)),
+        fresh_mirror(name="new", mount="/mnt/new", project="/srv/new"),
+    )
+    owners = {(Component.MIRROR, name): value for name, value in healths.items()}
+    return snapshot(connections=(), mirrors=all_of_them, health=health(stuck, gone, names=(), health=owners))
+
+
 def three_kinds() -> Snapshot:
     """One of each kind and in each health, and a service."""
     reasons = (held(Reason.RECONNECTING, 7300.0, name="docs"), held(Reason.NO_ECHO, 3900.0, name="b1"))
@@ -284,6 +319,8 @@ SCENES: dict[str, Callable[[], Scene]] = {
     "tps_passive_degraded": lambda: Scene(host_degraded()),
     "tps_passive_down": lambda: Scene(host_down()),
     "services": lambda: Scene(services()),
+    "watchers": lambda: Scene(watchers()),
+    "mirrors": lambda: Scene(mirrors()),
     "three_kinds": lambda: Scene(three_kinds()),
     "verbose": lambda: Scene(msgspec.structs.replace(cast_degraded(), connections=(*cast_degraded().connections, files()), services=(service(),)), verbose=True),
     "sidecar_in_trouble": lambda: Scene(troubled_sidecar()),

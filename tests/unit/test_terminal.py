@@ -50,10 +50,10 @@ def test_every_screen_has_its_scene() -> None:
 
 
 def test_a_wide_terminal_is_used() -> None:
-    """At 120 columns a connection takes fewer lines than at 80."""
+    """At 120 columns a connection takes fewer lines than at 80, and nothing takes more."""
     for name in SCENES:
         narrow, wide = (shown(SCENES[name](), width).count("\n") for width in WIDTHS)
-        assert wide < narrow, name
+        assert wide < narrow or (wide == narrow and not SCENES[name]().picture.connections), name
 
 
 def width_of(line: str) -> int:
@@ -184,6 +184,7 @@ def test_columns(given: str, columns: int) -> None:
         ("one two three", 8, 0, 0, ["one two", "three"]),
         ("one two three", 8, 4, 2, ["one", "two", "three"]),
         ("next in 10 s", 10, 0, 0, ["next in", "10 s"]),
+        ("held for 1 min 0 s now", 14, 0, 0, ["held for", "1 min 0 s now"]),
         ("abcdefgh", 4, 0, 1, ["abcd", "efg", "h"]),
         ("日本語です", 5, 0, 0, ["日本", "語で", "す"]),
         ("a  b", 10, 0, 0, ["a  b"]),

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 from syncwatch.exposition import document as doc
 
-_UNBROKEN = re.compile(r" (?!(?:ms|s|min|h|d|B|kB|MB|GB|UTC)\b)")
-"""Where a line may end: not between a number and its unit."""
+_UNBROKEN = re.compile(r"(?<!\d [dh])(?<!\d min) (?!(?:ms|s|min|h|d|B|kB|MB|GB|UTC)\b)")
+"""Where a line may end: not between a number and its unit, nor within a duration of two units."""
 _EMOJI_STYLE = "\N{VARIATION SELECTOR-16}"
 
 
