@@ -295,7 +295,7 @@ class Burn(NamedTuple):
 
 
 BURNS = (
-    Burn(14.4, HOUR_S, 5 * MINUTE_S, 2 * MINUTE_S, "critical"),
+    Burn(14.4, HOUR_S, 5 * MINUTE_S, 5 * MINUTE_S, "critical"),  # longer than a lone incident, held for 10 min, exceeds both windows
     Burn(6, 6 * HOUR_S, 30 * MINUTE_S, 15 * MINUTE_S, "critical"),
     Burn(3, DAY_S, 2 * HOUR_S, HOUR_S, "warning"),
     Burn(1, 3 * DAY_S, 6 * HOUR_S, 3 * HOUR_S, "warning"),

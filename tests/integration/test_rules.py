@@ -25,6 +25,11 @@ def _run(*command: str | Path, at: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=at, capture_output=True, text=True, timeout=60, check=False)
 
 
+def cases(alert: str) -> list[str]:
+    """The files of an alert's cases: `ALERT.yaml`, and `ALERT.SPECIAL.yaml` for what is evaluated at another interval."""
+    return sorted(path.name for path in RULE_TESTS.glob("*.yaml") if alert == path.name.split(".")[0])
+
+
 def _with_rules(directory: Path, document: Any) -> Path:
     """A copy of the rule tests beside other rules; returns where the tests are."""
     (directory / RULES.name).write_text(yaml.safe_dump(document))
@@ -44,8 +49,8 @@ def test_the_rules_are_clean(promtool: str) -> None:
 
 @pytest.mark.parametrize("alert", ALERTS)
 def test_the_alert_fires_when_it_should_and_only_then(promtool: str, alert: str) -> None:
-    """All cases of the alert's file, labels and annotations in full."""
-    done = _run(promtool, "test", "rules", f"{alert}.yaml", at=RULE_TESTS)
+    """All cases of the alert's files, labels and annotations in full."""
+    done = _run(promtool, "test", "rules", *cases(alert), at=RULE_TESTS)
     assert 0 == done.returncode, done.stdout + done.stderr
     assert "SUCCESS" in done.stdout
 
@@ -58,7 +63,7 @@ def test_the_cases_notice_another_patience(promtool: str, tmp_path: Path, alert:
     for rule in (rule for group in document["groups"] for rule in group["rules"]):
         if rule.get("alert") == alert:
             rule["for"] = hold
-    done = _run(promtool, "test", "rules", f"{alert}.yaml", at=_with_rules(tmp_path, document))
+    done = _run(promtool, "test", "rules", *cases(alert), at=_with_rules(tmp_path, document))
     assert 1 == done.returncode, done.stdout
     assert "FAILED" in done.stdout + done.stderr
 
