@@ -22,7 +22,9 @@ class Place(NamedTuple):
 PLACES: Mapping[str, Place] = {
     "dashboards": Place("dashboards/json", ("*.json",)),
     "rules": Place("dashboards/rules", ("*.yaml",)),
-    "k8s": Place("deploy", tuple(f"{folder}/**/*" for folder in ("base", "component", "component-pre-1.29", "examples", "readiness"))),
+    "k8s": Place(
+        "deploy", tuple(f"{folder}/**/*" for folder in ("base", "component", "component-pre-1.29", "examples", "readiness", "readiness-pre-1.29"))
+    ),
 }
 
 

@@ -6,6 +6,7 @@ import copy
 import json
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from deploy import build
 from syncwatch.config import RelaycastConnection, parse
 from syncwatch.export import export
 from syncwatch.version import __version__
-from tests.deploy.parts import DEPLOY, named, objects, overlay, pod, rendered, syncwatch, wrong
+from tests.deploy.parts import DEPLOY, Document, named, objects, overlay, pod, rendered, syncwatch, wrong
 from tests.requires import require
 
 DOCS = DEPLOY.parent / "docs" / "kubernetes.md"
@@ -51,15 +52,20 @@ spec:
 )
 def test_kubernetes_accepts_it(tmp_path: Path, folder: str, versions: tuple[str, ...]) -> None:
     """Strictly, so that a misspelt key is found; at the oldest and the newest version that it is meant for."""
-    file = tmp_path / "rendered.yaml"
     own = [one for one in objects(DEPLOY / folder) if one["apiVersion"] != OPERATOR]
-    file.write_text(yaml.safe_dump_all(own))
     assert len(own) >= 2
+    accepted(tmp_path, own, versions)
+
+
+def accepted(folder: Path, documents: Sequence[Document], versions: Sequence[str]) -> None:
+    """Each of these versions of Kubernetes accepts each of the documents. Raises: AssertionError with what is wrong with which."""
+    file = folder / "rendered.yaml"
+    file.write_text(yaml.safe_dump_all(documents))
     for version in versions:
         command = [require("kubernetes-validate"), "--strict", "-k", f"{version}.0", str(file)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert 0 == done.returncode, done.stdout + done.stderr
-        assert len(own) == (done.stdout + done.stderr).count(" passed for resource ")
+        assert len(documents) == (done.stdout + done.stderr).count(" passed for resource ")
 
 
 def test_a_native_sidecar_is_unknown_before_1_29(tmp_path: Path) -> None:
@@ -236,13 +242,47 @@ def test_every_kind_of_workload_gets_it(tmp_path: Path, kind: str, more: str) ->
     assert 320 == patched["terminationGracePeriodSeconds"]
 
 
-def test_readiness_is_opt_in_and_warns(tmp_path: Path) -> None:
-    """One more component; its file says what it does to all pods at once."""
-    template = pod(overlay(tmp_path / "app", "component", "readiness"))
-    probe = syncwatch(template)["readinessProbe"]
-    assert ({"path": "/readyz", "port": "syncwatch"}, 1) == (probe["httpGet"], probe["timeoutSeconds"])
-    assert "livenessProbe" in syncwatch(template)
-    assert "WARNING: the readiness of a sidecar counts for the whole pod." in (DEPLOY / "readiness/kustomization.yaml").read_text(encoding="utf-8")
+VARIANTS = {"component": ("1.29", "1.37"), "component-pre-1.29": ("1.25", "1.28")}
+"""Each with the versions of Kubernetes that it is meant for."""
+READINESS = {"component": "readiness", "component-pre-1.29": "readiness-pre-1.29"}
+
+
+@pytest.mark.parametrize("ready", [False, True], ids=["live", "ready"])
+@pytest.mark.parametrize("component", VARIANTS)
+def test_a_readiness_probe_is_where_it_was_asked_for_and_nowhere_else(tmp_path: Path, component: str, ready: bool) -> None:
+    """Either variant, with and without: Kubernetes accepts it, every container has an image, and only syncwatch, only if asked, has the probe."""
+    folder = overlay(tmp_path / "app", component, *([READINESS[component]] if ready else []))
+    accepted(tmp_path, objects(folder), VARIANTS[component])
+    spec = pod(folder)["spec"]
+    containers = [*spec["initContainers"], *spec["containers"]]
+    assert ["agent", "migrate", "syncwatch"] == sorted(one["name"] for one in containers)
+    assert [] == [one["name"] for one in containers if not one.get("image")]
+    probe = {"httpGet": {"path": "/readyz", "port": "syncwatch"}, "periodSeconds": 10, "timeoutSeconds": 1, "failureThreshold": 3}
+    assert ([("syncwatch", probe)] if ready else []) == [(one["name"], one["readinessProbe"]) for one in containers if "readinessProbe" in one]
+    assert "livenessProbe" in syncwatch(pod(folder))
+
+
+@pytest.mark.parametrize(
+    "components",
+    [
+        ("component", "readiness-pre-1.29"), ("component-pre-1.29", "readiness"),
+        ("readiness", "component"), ("readiness-pre-1.29", "component-pre-1.29"), ("readiness",), ("readiness-pre-1.29",),
+    ],
+    ids=" then ".join,
+)  # fmt: skip
+def test_readiness_without_its_component_renders_nothing(tmp_path: Path, components: tuple[str, ...]) -> None:
+    """The other variant's, the wrong order, or alone: an error that names the folder, not a pod with a container that has no image."""
+    folder = overlay(tmp_path / "app", *components)
+    done = subprocess.run([require("kubectl"), "kustomize", str(folder)], capture_output=True, text=True, timeout=60, check=False)
+    (readiness,) = [one for one in components if one.startswith("readiness")]
+    assert (1, "") == (done.returncode, done.stdout)
+    assert f"/{readiness}'" in done.stderr
+
+
+def test_readiness_warns() -> None:
+    """The files say what it does to all pods at once."""
+    for folder in READINESS.values():
+        assert "WARNING: the readiness of a sidecar counts for the whole pod." in (DEPLOY / folder / "kustomization.yaml").read_text(encoding="utf-8")
 
 
 def test_an_applications_own_volumes_and_labels_stay(tmp_path: Path) -> None:

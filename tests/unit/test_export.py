@@ -16,7 +16,7 @@ KINDS = {
     "dashboards": {path.name: path.read_bytes() for path in BOARDS.glob("*.json")},
     "k8s": {
         path.relative_to(DEPLOY).as_posix(): path.read_bytes()
-        for folder in ("base", "component", "component-pre-1.29", "examples", "readiness")
+        for folder in ("base", "component", "component-pre-1.29", "examples", "readiness", "readiness-pre-1.29")
         for path in (DEPLOY / folder).rglob("*")
         if path.is_file()
     },
