@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,65 @@ from syncwatch.config.decode import keys_of, shape
 from syncwatch.config.mistakes import Mistake, in_order
 from syncwatch.config.reading import join
 from syncwatch.config.rules import Block, Reads, Rule
-from syncwatch.config.schema import Config
+from syncwatch.config.schema import Config, nested
 from syncwatch.config.secret import SecretError, UnreadableError, read_bytes, read_secret
 
 LARGEST_FILE_BYTES = 16 * 2**20
 SEED_BYTES = 32
+LINKS_WAIT_S = 2.0
+"""A mount that does not answer keeps no sidecar from starting or reloading: where links lead there is looked at again by each comparison."""
 
 
 def unreadable_files(config: Config) -> list[Mistake]:
-    """Every file that is named for reading and cannot be read now, every directory that is named for writing and cannot be written to, at the key that names it."""
+    """Every file that is named for reading and cannot be read now, every directory that is named for writing and cannot be written to, roots of a mirror that links make one tree: at the key that names it."""
     found = ((path, file, _refusal(file, reads)) for path, file, reads in _named(config, ""))
-    return in_order(config.source.mistake(path, f"{file}: {why}") for path, file, why in found if why)
+    mistakes = [config.source.mistake(path, f"{file}: {why}") for path, file, why in found if why]
+    return in_order((*mistakes, *_linked_roots(config)))
+
+
+def _linked_roots(config: Config) -> list[Mistake]:
+    """Mirrors whose roots are one tree, or one inside the other, through links or mounts. What takes too long to find out is not said."""
+    told: list[Mistake] = []
+
+    def look() -> None:
+        for position, mirror in enumerate(config.mirrors):
+            why = _one_tree(mirror.mount, mirror.project)
+            if why:
+                told.append(config.source.mistake(f"mirrors[{position}].project", f"{mirror.project} and the mount {mirror.mount} are the same tree or one inside the other: {why}"))
+
+    if config.mirrors:
+        looking = threading.Thread(target=look, name="syncwatch-links", daemon=True)
+        looking.start()
+        looking.join(LINKS_WAIT_S)
+    return list(told)
+
+
+def _one_tree(mount: Path, project: Path) -> str | None:
+    """What makes these two roots one tree; None when nothing does, or what is not there yet may still do it."""
+    try:
+        one, other = (Path(os.path.realpath(path)) for path in (mount, project))
+        if nested(one, other):
+            return f"links lead to {one} and {other}"
+        if _goes_through(one, other) or _goes_through(other, one):
+            return "they are the same directory under two names"
+    except (OSError, ValueError):  # not ours to look at, or no usable path
+        pass
+    return None
+
+
+def _goes_through(inner: Path, outer: Path) -> bool:
+    """Whether `inner`, or a directory above it, is the directory `outer`, as the file system numbers them."""
+    try:
+        wanted = outer.stat()
+    except OSError:
+        return False
+    for path in (inner, *inner.parents):
+        try:
+            if os.path.samestat(path.stat(), wanted):
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def _named(value: Any, path: str) -> Iterator[tuple[str, Path, Reads]]:

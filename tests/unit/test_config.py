@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,7 @@ from syncwatch.config import (
     duration_text,
     load,
     parse,
+    parse_values,
     read_secret,
     read_text,
     size_bytes,
@@ -47,6 +49,7 @@ from syncwatch.config import (
     unsupported,
 )
 from syncwatch.config import connections as connection_blocks
+from syncwatch.config import files as named_files
 from syncwatch.config import schema as other_blocks
 from syncwatch.config.decode import default_of, keys_of, shape
 from syncwatch.config.mistakes import MAX_LISTED
@@ -698,6 +701,42 @@ hooks: [{{name: h, url: 'http://h', secret_file: {tmp_path}/gone}}]
         f"10: connections[0].canary.token_file: {tmp_path}/gone: no such file",
         f"12: hooks[0].secret_file: {tmp_path}/gone: no such file",
     ] == [str(mistake).removeprefix(f"{tmp_path}/syncwatch.yaml:") for mistake in unreadable_files(config)]
+
+
+@pytest.mark.parametrize(
+    ("mount", "project", "why"),
+    [
+        ("link", "real", "links lead to {0}/real and {0}/real"),
+        ("link/inside", "real", "links lead to {0}/real/inside and {0}/real"),
+        ("real", "link/not yet there", "links lead to {0}/real and {0}/real/not yet there"),
+        ("link", "link/../real/inside", "links lead to {0}/real and {0}/real/inside"),
+        ("real", "other", None),
+        ("not there", "real", None),
+        ("round", "real", None),
+    ],
+)
+def test_roots_that_links_make_one_tree(tmp_path: Path, mount: str, project: str, why: str | None) -> None:
+    """Refused with both paths, at the key of the second; a root that is not there yet is no mistake, nor is a link that leads nowhere."""
+    (tmp_path / "real/inside").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "round").symlink_to("round")
+    block = {"name": "m", "mount": f"{tmp_path}/{mount}", "project": f"{tmp_path}/{project}"}
+    told = [str(one) for one in unreadable_files(parse_values({"mirrors": [block]}, "f", {}))]
+    words = f"f: mirrors[0].project: {tmp_path}/{project} and the mount {tmp_path}/{mount} are the same tree or one inside the other: "
+    assert ([] if why is None else [words + why.format(tmp_path)]) == told
+
+
+def test_a_mount_that_does_not_answer_keeps_nobody_from_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its links lead is not waited for."""
+    go_on = threading.Event()
+    monkeypatch.setattr(named_files, "LINKS_WAIT_S", 0.05)
+    monkeypatch.setattr(named_files, "_one_tree", lambda *_: "found too late" if go_on.wait(30.0) else None)
+    try:
+        assert [] == unreadable_files(parse_values({"mirrors": [{"name": "m", "mount": "/a", "project": "/b"}]}, "f", {}))
+        assert not go_on.is_set()
+    finally:
+        go_on.set()
 
 
 def test_check_says_all_that_is_in_the_way(tmp_path: Path) -> None:
