@@ -54,6 +54,12 @@ def hold_s(alert: Alert) -> float:
     return next(one.hold_s for one in found if dict(one.labels).get("window", "") == window)
 
 
+def page(played: Played, plan: Plan, day: str, machine: str) -> str:
+    """What is written: how it was measured, a row for each alert of each fault, and what to make of it."""
+    head = HEAD.format(scrape_s=plan.scrape_s, group_wait_s=plan.group_wait_s, history_s=plan.history_s, day=day, machine=machine)
+    return head + "\n".join(rows(played, plan)) + "\n" + TAIL
+
+
 def rows(played: Played, plan: Plan) -> list[str]:
     """One for each alert of each fault. What takes longer than the measurement says so."""
     lines = []
@@ -95,10 +101,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="syncwatch-detection-") as folder:
         played = asyncio.run(play(REAL, Path(folder), {}))
     machine = f"{platform.system()}, {os.cpu_count()} processors, Python {platform.python_version()}"
-    head = HEAD.format(
-        scrape_s=REAL.scrape_s, group_wait_s=REAL.group_wait_s, history_s=REAL.history_s, day=datetime.datetime.now(datetime.UTC).date(), machine=machine
-    )
-    output.write_text(head + "\n".join(rows(played, REAL)) + "\n" + TAIL)
+    output.write_text(page(played, REAL, str(datetime.datetime.now(datetime.UTC).date()), machine))
     found = problems(played, REAL)
     print("\n".join([*rows(played, REAL), *found]))
     return 1 if found else 0

@@ -68,6 +68,8 @@ class Plan(NamedTuple):
     connection: Mapping[str, Any]
     polls: Mapping[str, Any]  # further keys of a connection with a feed
     service: Mapping[str, Any]
+    watcher: Mapping[str, Any]
+    mirror: Mapping[str, Any]
     health: Mapping[str, str]
 
 
@@ -88,11 +90,13 @@ QUICK = Plan(
     },
     polls={"polling": {"interval": "200ms", "reprobe_min": "200ms", "reprobe_max": "1s"}, "audit": {"interval": "1s"}},
     service={"interval": "20s", "retry_interval": "1s", "timeout": "10s"},
+    watcher={"sentinel": {"interval": "1s"}},
+    mirror={"reconcile": {"healthy": "1s"}},
     health={"degraded_after": "200ms", "recovered_after": "500ms", "incident_hold": "20s"},
 )
 """Everything in about a minute: for tests."""
 
-REAL = Plan(alerting.Pace(), 15, 30, 360, 26 * 60, 90, 420, {}, {}, {}, {})
+REAL = Plan(alerting.Pace(), 15, 30, 360, 26 * 60, 90, 420, {}, {}, {}, {}, {}, {})
 """What is shipped, with the defaults of everything: for the benchmark."""
 
 
@@ -193,8 +197,8 @@ class Stage:
         for name in ("watched", "mount", "project"):
             (folder / name).mkdir(parents=True)
         (folder / "project" / "file").write_text("text")
-        watcher = {"name": "watched", "path": str(folder / "watched"), "sentinel": {"interval": "1s"}}
-        mirror = {"name": "pair", "mode": "sync", "mount": str(folder / "mount"), "project": str(folder / "project"), "reconcile": {"healthy": "1s"}}
+        watcher = {"name": "watched", "path": str(folder / "watched"), **self.plan.watcher}
+        mirror = {"name": "pair", "mode": "sync", "mount": str(folder / "mount"), "project": str(folder / "project"), **self.plan.mirror}
         return {"watchers": [watcher], "mirrors": [mirror]}
 
     def services(self, *names: str) -> list[Document]:
