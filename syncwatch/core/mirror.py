@@ -34,13 +34,14 @@ SHOWN = 20
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What a comparison found and did.
 
-    `gone`: roots that are not there, and why. `replaced`: roots that are other directories than before. `left`: paths that differ now, and why, at most LEFT_KEPT of
+    `gone`: roots that are not there, and why. `held`: why nothing was looked at although they are there; "" when something was. `replaced`: roots that are other directories than before. `left`: paths that differ now, and why, at most LEFT_KEPT of
     `left_count`. `again`: paths that changed while they were copied; what was finished before is on the other side. `errors`: what could not be done, a sentence for
     each path, as it may be shown. `conflicts`: where the losers were kept. `refused`: deletions that are refused for the first time; `refusal`: why any are. `files`: in each tree.
     """
 
     full: bool
     gone: Mapping[Side, str] = {}
+    held: str = ""
     replaced: tuple[Side, ...] = ()
     left: Mapping[str, str] = {}
     left_count: int = 0
@@ -62,8 +63,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def clean(self) -> bool:
-        """Both roots are there, and nothing differs."""
-        return not self.gone and not self.left_count
+        """Both roots are there and were looked at, and nothing differs."""
+        return not self.gone and not self.held and not self.left_count
 
 
 class MirrorSettings(msgspec.Struct, frozen=True):
@@ -132,6 +133,7 @@ class Mirror:
         self._flushes: list[_Flush] = []
         self._gone_since_s: float | None = None
         self._gone: Mapping[Side, str] = {}
+        self._held_since_s: float | None = None
         self._watchers: dict[Side, Reason | None] = dict.fromkeys(Side, Reason.WATCHER_BLIND)
         self._watchers_since_s: dict[Side, float] = dict.fromkeys(Side, 0.0)
         self._last_reconcile: Moment | None = None
@@ -273,12 +275,12 @@ class Mirror:
         self.conflicts += report.conflict_count
         self.errors += report.error_count
         self.refused_deletes += report.refused
-        if job.paths is None:
+        if job.paths is None and not report.held:
             self.reconcile_duration.observe(now - self._job_began_s)
             self._last_reconcile = Moment(now, now + self._offset_s)
             self._files = report.files
         effects = [*self._told_gone(now, report), *self._told_about(now, job, report, first)]
-        if report.gone:
+        if report.gone or report.held:
             self._full_due_s = now + GONE_RETRY_S
         else:
             self._settle(now, job, report)
@@ -359,7 +361,7 @@ class Mirror:
         return [FlushEnded(flush.flush_id, complete, self._moved() - flush.moved_before, pending)]
 
     def _failure(self) -> FlushResult:
-        return FlushResult.ERROR if self._gone else FlushResult.TIMEOUT
+        return FlushResult.ERROR if self._gone or self._held_since_s is not None else FlushResult.TIMEOUT
 
     def _moved(self) -> int:
         return sum(self.copied.values()) + sum(self.deleted.values())
@@ -377,13 +379,18 @@ class Mirror:
             if side not in self._gone:
                 effects.append(self._trouble(now, "gone", why))
         self._gone = report.gone
+        if report.held and self._held_since_s is None:
+            self._held_since_s = now
+        elif not report.held and not report.gone and self._held_since_s is not None:
+            self._held_since_s = None
+            effects.append(self._tell(now, "back", "its patterns can be read again"))
         for side in report.replaced:
             effects.append(self._trouble(now, "replaced", f"the {side} is another directory than before: nothing that was agreed with the old one is remembered"))
         return effects
 
     def _told_about(self, now: float, job: Compare, report: Report, first: bool) -> list[Effect]:
         effects: list[Effect] = []
-        if job.paths is None and first and not report.gone:
+        if job.paths is None and first and not report.gone and not report.held:
             found = f"{report.files.get(Side.MOUNT, 0)} files in the mount, {report.files.get(Side.PROJECT, 0)} in the project, {report.left_count} differ"
             effects.append(self._tell(now, "compared", f"{found}, {report.moved} moved" if self.settings.acts else found))
         effects += [self._trouble(now, "error", why, path) for path, why in report.errors.items() if path not in self._told]
@@ -409,8 +416,9 @@ class Mirror:
 
     @property
     def active(self) -> bool:
-        """Running, and compared at least once: before that nothing is known."""
-        return self._running and (self._last_reconcile is not None or self._gone_since_s is not None)
+        """Running, and compared at least once, or it is known why not: before that nothing is known."""
+        known = (self._last_reconcile, self._gone_since_s, self._held_since_s)
+        return self._running and any(one is not None for one in known)
 
     @property
     def settled_once(self) -> bool:
@@ -443,9 +451,9 @@ class Mirror:
         return [Condition(reason, since_s) for reason, since_s in found.items()]
 
     def _stuck_since_s(self, now: float) -> float | None:
-        """Since when a change has waited for too long, a root is gone, or a comparison makes no progress."""
+        """Since when a change has waited for too long, a root is gone, the rules cannot be read, or a comparison makes no progress."""
         after_s = self.settings.stuck_after_s
-        since = [] if self._gone_since_s is None else [self._gone_since_s]
+        since = [one for one in (self._gone_since_s, self._held_since_s) if one is not None]
         oldest_s = self._oldest_s()
         if oldest_s is not None:
             since.append(oldest_s + after_s)

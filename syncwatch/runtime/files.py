@@ -251,20 +251,26 @@ class Tree:
                 os.close(source)
 
     def small_text(self, name: str, limit: int = 1 << 16) -> str | None:
-        """The text of a file in the root; None when there is none, it is no regular file, or it is too long."""
+        """The text of a file in the root; None when nothing has that name. Raises: BlockedError when it is no regular file or longer than `limit` bytes, OSError."""
         try:
             fd = os.open(name, READING, dir_fd=self.fd)
-        except OSError:
+        except FileNotFoundError:
             return None
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):
+                raise BlockedError("it is no regular file") from error
+            raise
+        data = b""
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return None
-            data = os.read(fd, limit + 1)
-            return data.decode("utf-8", "surrogateescape") if len(data) <= limit else None
-        except OSError:
-            return None
+                raise BlockedError("it is no regular file")
+            while len(data) <= limit and (more := os.read(fd, limit + 1 - len(data))):
+                data += more
         finally:
             os.close(fd)
+        if len(data) > limit:
+            raise BlockedError(f"it is larger than {limit} bytes")
+        return data.decode("utf-8", "surrogateescape")
 
     def has(self, path: str) -> bool:
         """Whether anything is at the path, whatever it is. Raises: OSError when that cannot be told."""

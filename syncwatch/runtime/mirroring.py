@@ -81,8 +81,10 @@ class Pair:
         self._identities: dict[Side, tuple[int, int]] = {}
         self._mount_marker_seen = False
         self._own: dict[Side, Marker] = {side: Marker() for side in Side}
-        self._agent_files: dict[str, str | None] = {}
+        self._agent_files: dict[str, str | None] = {}  # as they were read last, if they could be
+        self._held = False
         self.bad_patterns: dict[str, str] = {}
+        self.unread_patterns: dict[str, str] = {}
         self._tidied = False
         self.emptied: dict[tuple[Side, str], float] = {}  # directories in which the last file was deleted, while the other side still had them
         self._sizes: dict[Side, int] = dict.fromkeys(Side, 0)
@@ -129,8 +131,11 @@ class Pair:
             self._forget(replaced)
         self._identities = {side: trees[side].identity for side in Side}
         full = job.paths is None or bool(replaced)
-        if full:
-            self._read_agent_files(trees[Side.PROJECT])
+        if full or self._held or not self._agent_names.isdisjoint(job.paths or ()):
+            full = self._read_agent_files(trees[Side.PROJECT]) or full
+            if self._held:
+                why = "; ".join(f"{name} {why}" for name, why in self.unread_patterns.items())
+                return Report(full=full, held=why, replaced=replaced, errors=self.unread_patterns, error_count=len(self.unread_patterns))
             for tree in trees.values():
                 tree.rules = self.rules
         self._see_markers(trees)
@@ -144,26 +149,45 @@ class Pair:
         self.known.clear()
         self._deletions = Deletions(self.settings.hold_s)
         self._tidied = False
+        if Side.PROJECT in replaced:
+            self._agent_files.clear()
         for side in replaced:
             self._own[side] = Marker()
 
     # ------------------------------------------------------------------ rules in the project
 
-    def _read_agent_files(self, project: Tree) -> None:
-        """Patterns that the project itself keeps for its agents, as a local mirror of Relayfile reads them."""
-        names = (".agentignore", f".{self.settings.name}.agentignore", ".agentreadonly", f".{self.settings.name}.agentreadonly")
-        texts = {name: project.small_text(name) for name in names}
-        if texts == self._agent_files:
-            return
-        first, self._agent_files = not self._agent_files, texts
+    @property
+    def _agent_names(self) -> frozenset[str]:
+        own = f".{self.settings.name}"
+        return frozenset((".agentignore", f"{own}.agentignore", ".agentreadonly", f"{own}.agentreadonly"))
+
+    def _read_agent_files(self, project: Tree) -> bool:
+        """Patterns that the project itself keeps for its agents, as a local mirror of Relayfile reads them; whether other ones hold than before.
+
+        Where one cannot be read, what it said last holds. If it never said anything, nobody knows what it forbids, and the mirror is held.
+        """
+        texts: dict[str, str | None] = {}
+        self.unread_patterns, self._held = {}, False
+        for name in sorted(self._agent_names):
+            try:
+                texts[name] = project.small_text(name)
+            except (OSError, BlockedError) as error:
+                why = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+                texts[name] = before = self._agent_files.get(name)
+                self._held = self._held or before is None
+                until = "nothing is mirrored until it can" if before is None else "what it said last holds"
+                self.unread_patterns[name] = f"cannot be read: {why}; {until}"
+        if self._held or texts == self._agent_files:
+            return False
+        self._agent_files = texts
         self.bad_patterns = {}
         ignore, read_only = list(self.settings.ignore), list(self.settings.read_only)
         for name, text in texts.items():
             (ignore if name.endswith("ignore") else read_only).extend(self._patterns(name, text or ""))
-        if not first or any(texts.values()):
-            self.rules = Rules(ignore, read_only)
-            covers = self.rules.ours
-            self.known = {path: one for path, one in self.known.items() if not covers(path)}
+        self.rules = Rules(ignore, read_only)
+        covers = self.rules.ours
+        self.known = {path: one for path, one in self.known.items() if not covers(path)}
+        return True
 
     def _patterns(self, name: str, text: str) -> list[str]:
         good = []
@@ -258,7 +282,7 @@ class _Work:
 
     def report(self, full: bool, replaced: tuple[Side, ...], gone: dict[Side, str]) -> Report:
         """What came of it."""
-        errors = {**self.errors, **self.pair.bad_patterns} if full else self.errors
+        errors = {**self.errors, **self.pair.bad_patterns, **self.pair.unread_patterns} if full else self.errors
         left = {**self.left, **self.errors}
         return Report(
             full=full,

@@ -10,6 +10,7 @@ import socket
 import stat
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -231,6 +232,114 @@ def test_what_is_ignored_stays_where_it_is(tmp_path: Path) -> None:
     assert {".agentignore", "kept"} == set(scene.files(Side.MOUNT)) - {"_MOUNT_README.md"}
     assert not (scene.project / "_MOUNT_README.md").exists()
     assert {".agentignore": "'!' is no pattern as gitignore has them"} == report.errors
+
+
+def _too_large(place: Path) -> None:
+    place.write_text("secret/\n" + "#" * 65_536)
+
+
+def _a_link(place: Path) -> None:
+    place.symlink_to("elsewhere")
+
+
+UNREADABLE = pytest.mark.parametrize(
+    ("spoil", "why"),
+    [(_too_large, "it is larger than 65536 bytes"), (Path.mkdir, "it is no regular file"), (os.mkfifo, "it is no regular file"), (_a_link, "it is no regular file")],
+    ids=["too large", "a directory", "a pipe", "a link"],
+)
+NAMES = pytest.mark.parametrize("name", [".agentignore", ".m.agentreadonly"])
+
+
+@NAMES
+@UNREADABLE
+def test_patterns_that_were_never_read_hold_the_mirror(scene: Scene, name: str, spoil: Callable[[Path], None], why: str) -> None:
+    """Nobody knows what they forbid: nothing is copied, deleted or replaced, it is said which file and why, and all goes on when it can be read."""
+    old(scene.mount / "secret/there", b"mount's")
+    old(scene.project / "secret/there", b"project's")
+    old(scene.project / "new")
+    spoil(scene.project / name)
+    before = scene.files(Side.MOUNT), scene.files(Side.PROJECT)
+    for report in (scene.compare(), scene.compare("new")):
+        words = f"cannot be read: {why}; nothing is mirrored until it can"
+        assert ({name: words}, f"{name} {words}") == (report.errors, report.held)
+        assert (0, False) == (report.moved, report.clean)
+    assert before == (scene.files(Side.MOUNT), scene.files(Side.PROJECT))
+    shutil.rmtree(scene.project / name) if (scene.project / name).is_dir() else (scene.project / name).unlink()
+    (scene.project / name).write_text("secret/\n")
+    report = scene.compare("new")
+    assert (True, "") == (report.clean, report.held)
+    ignoring = name.endswith("ignore")
+    assert {"new", "secret/there", name} == {path for path in scene.files(Side.MOUNT) if ".conflict-" not in path}
+    assert (b"mount's" if ignoring else b"project's") == (scene.mount / "secret/there").read_bytes()
+    assert b"project's" == (scene.project / "secret/there").read_bytes()
+
+
+@UNREADABLE
+def test_patterns_that_cannot_be_read_any_more_hold_on(scene: Scene, spoil: Callable[[Path], None], why: str) -> None:
+    """What they said last is what holds; it is said that they cannot be read."""
+    (scene.project / ".agentignore").write_text("secret/\n")
+    assert scene.compare().clean
+    (scene.project / ".agentignore").unlink()
+    spoil(scene.project / ".agentignore")
+    old(scene.project / "secret/x")
+    old(scene.project / "new")
+    report = scene.compare()
+    assert f"cannot be read: {why}; what it said last holds" == report.errors[".agentignore"]
+    assert (scene.mount / "new").exists()
+    assert not (scene.mount / "secret").exists()
+
+
+def test_patterns_that_appear_and_cannot_be_read(scene: Scene) -> None:
+    """Where there were none before nobody knows what they say either; where they are taken away, they hold no more."""
+    assert scene.compare().clean
+    _too_large(scene.project / ".agentignore")
+    old(scene.project / "secret/x")
+    assert scene.compare(".agentignore", "secret/x").held
+    assert not (scene.mount / "secret").exists()
+    (scene.project / ".agentignore").unlink()
+    assert scene.compare().clean
+    assert (scene.mount / "secret/x").exists()
+
+
+def test_patterns_count_from_their_change_on(scene: Scene) -> None:
+    """Not only from the next comparison of everything."""
+    assert scene.compare().clean
+    (scene.project / ".agentignore").write_text("secret/\n")
+    old(scene.project / "secret/x")
+    assert scene.compare(".agentignore", "secret/x").clean
+    assert {".agentignore"} == set(scene.files(Side.MOUNT))
+
+
+PATTERNS_AS_NOBODY = """
+    import json, os, sys
+    from pathlib import Path
+    from syncwatch.core.mirror_rules import Side
+    from tests.integration.mirror_parts import NOBODY, Scene
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+    scene = Scene(Path(sys.argv[1]))
+    held = scene.compare().held
+    (scene.project / ".agentignore").chmod(0o600)
+    print(json.dumps([held, scene.compare().clean, sorted(scene.files(Side.MOUNT))]))
+"""
+
+
+def test_patterns_that_may_not_be_read() -> None:
+    """Permission denied is no permission to mirror what they leave out."""
+    folder = Path(tempfile.mkdtemp(prefix="mirror-"))
+    try:
+        for name in ("project/secret/x", "project/a", "mount/b"):
+            old(folder / name)
+        old(folder / "project/.agentignore", b"secret/").chmod(0)
+        if os.geteuid() == 0:
+            for path in (folder, *folder.rglob("*")):
+                os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+        told = apart(PATTERNS_AS_NOBODY, str(folder))
+        assert [".agentignore cannot be read: permission denied; nothing is mirrored until it can", True, [".agentignore", "a", "b"]] == told
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_a_file_where_the_other_side_has_a_directory(scene: Scene) -> None:

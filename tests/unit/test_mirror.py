@@ -247,6 +247,27 @@ def test_a_root_that_is_gone_is_looked_for_each_second() -> None:
     assert ["gone", "back", "replaced"] == [result for _, result, _ in desk.told]
 
 
+def test_a_mirror_that_is_held_is_stuck_at_once() -> None:
+    """What waited before waits on, nothing counts as compared, a flush is no success; said once, and once more when it goes on."""
+    desk = Desk().settled()
+    compared = desk.mirror.snapshot().last_reconcile
+    desk.change("a")
+    held = Report(full=True, held=".agentignore cannot be read", errors={".agentignore": "cannot be read"}, error_count=1)
+    flush(desk, 1, timeout_s=2.0)
+    desk.end(held)
+    assert {Reason.MIRROR_STUCK: desk.now} == desk.reasons
+    assert (1, compared, ".agentignore cannot be read") == ((seen := desk.mirror.snapshot()).pending, seen.last_reconcile, seen.last_error)
+    assert desk.now + 0.1 == desk.mirror.deadline, "the flush still hopes"
+    desk.until(102.0)
+    if desk.mirror.snapshot().comparing_since_now_s is not None:
+        desk.end(held)
+    assert ([FlushEnded(1, False, 0, 1)], 1) == (desk.ended, desk.mirror.snapshot().flushes[FlushResult.ERROR])
+    desk.until(desk.mirror.deadline)
+    desk.end()
+    assert ({}, 0) == (desk.reasons, desk.mirror.pending_paths)
+    assert ["error", "back"] == [result for _, result, _ in desk.told]
+
+
 def test_watchers_that_are_not_well_are_reasons() -> None:
     """Blind until they are proven; each reason since the first of the two."""
     mirror = Mirror("agent", MirrorSettings())
@@ -385,7 +406,7 @@ def test_other_times_hold_from_now_on() -> None:
 INPUTS = st.one_of(
     st.tuples(st.just("change"), st.sampled_from("abc")),
     st.tuples(st.just("flush"), st.floats(0.1, 3.0)),
-    st.tuples(st.just("end"), st.sampled_from(["clean", "left", "gone", "again"])),
+    st.tuples(st.just("end"), st.sampled_from(["clean", "left", "gone", "again", "held"])),
     st.tuples(st.just("pass"), st.floats(0.01, 5.0)),
     st.tuples(st.just("watch"), st.sampled_from([None, Reason.WATCHER_DEAD])),
 )
@@ -398,6 +419,7 @@ def test_every_flush_ends_in_time_and_never_claims_too_much(inputs: list[tuple[s
     asked: dict[int, tuple[float, int]] = {}
     reports = {
         "clean": CLEAN, "left": left(a="x"), "gone": Report(full=True, gone={Side.MOUNT: "gone"}), "again": Report(full=True, again=("b",)),
+        "held": Report(full=True, held="no rules"),
     }  # fmt: skip
     for what, value in inputs:
         running = desk.jobs[-1] if desk.mirror.snapshot().comparing_since_now_s is not None else None
