@@ -281,6 +281,19 @@ class Tree:
             return False
         return True
 
+    def directory(self, path: str) -> tuple[int, int] | None:
+        """Device and inode of the directory at the path; None when there is none. Raises: BlockedError when something is there that may lead to one, OSError when that cannot be told."""
+        try:
+            with self.parent(path) as (fd, name):
+                seen = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError, ChangedError):
+            return None
+        if stat.S_ISDIR(seen.st_mode):
+            return _identity(seen)
+        if stat.S_ISREG(seen.st_mode):
+            return None
+        raise BlockedError("there is something that is no directory")
+
     def has_file(self, path: str) -> bool:
         """Whether anything but a directory is at the path. Raises: OSError when that cannot be told."""
         try:
@@ -546,20 +559,13 @@ class Tree:
             os.unlink(swap, dir_fd=fd)
             return None
 
-    def prune(self, path: str, other: Tree) -> str | None:
-        """Remove the directories above a deleted file that are empty now; the first one that the other tree still has is returned: perhaps it is about to go as well."""
-        above = path.rpartition("/")[0]
-        while above:
-            try:
-                if other.has(above):
-                    return above
-                with self.parent(above) as (fd, name):
-                    self.step("rmdir")
-                    os.rmdir(name, dir_fd=fd)
-            except (OSError, ChangedError, BlockedError):
-                return None
-            above = above.rpartition("/")[0]
-        return None
+    def remove_directory(self, path: str, expected: tuple[int, int] | None = None) -> None:
+        """Remove a directory with nothing in it; `expected`: only if it is this one. Raises: ChangedError, BlockedError, OSError."""
+        with self.parent(path) as (fd, name):
+            if expected is not None and _identity(os.stat(name, dir_fd=fd, follow_symlinks=False)) != expected:
+                raise ChangedError
+            self.step("rmdir")
+            os.rmdir(name, dir_fd=fd)
 
     def set_aside(self, fd: int, taken: str, stamp: str, name: str | None = None) -> str:
         """Give a file (or directory) a name beside `name` (default: its own) that nothing has. Raises: OSError."""

@@ -6,6 +6,7 @@ One comparison runs at a time, so the memory has one owner.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -40,7 +41,8 @@ from syncwatch.runtime.files import BlockedError, CancelledError, ChangedError, 
 ROUNDS = 4
 """A path that changes under our hands is looked at so often in one comparison."""
 NOWHERE = (-1, -1)
-EMPTIED, EMPTIED_S = 1_000, 5.0
+EMPTIED = 10_000
+"""So many directories without any file of ours are remembered; of more, the ones that were emptied first stay where they are when the other side's goes."""
 NAMED = 20
 """So many errors and conflicts are told by name; all are counted."""
 
@@ -86,7 +88,7 @@ class Pair:
         self.bad_patterns: dict[str, str] = {}
         self.unread_patterns: dict[str, str] = {}
         self._tidied = False
-        self.emptied: dict[tuple[Side, str], float] = {}  # directories in which the last file was deleted, while the other side still had them
+        self.emptied: dict[str, dict[Side, tuple[int, int]]] = {}  # directories that both sides have, in which a file was deleted, and which ones they are
         self._sizes: dict[Side, int] = dict.fromkeys(Side, 0)
 
     def cancel(self) -> None:
@@ -147,6 +149,7 @@ class Pair:
     def _forget(self, replaced: tuple[Side, ...]) -> None:
         """Another root is another tree: what was agreed with the old one means nothing."""
         self.known.clear()
+        self.emptied.clear()
         self._deletions = Deletions(self.settings.hold_s)
         self._tidied = False
         if Side.PROJECT in replaced:
@@ -267,8 +270,7 @@ class _Work:
 
     def run(self, paths: tuple[str, ...] | None) -> None:
         """Rounds until nothing changes under our hands."""
-        if self.pair.emptied:
-            self._prune_again()
+        self._prune_again(paths)
         self._round(paths)
         for _ in range(ROUNDS - 1):
             if not self.changed:
@@ -359,6 +361,8 @@ class _Work:
                     continue
             if decision.verdict is Verdict.FORGET:
                 del known[path]
+                if self.acts:
+                    self._prune(path)
             elif decision.verdict is not Verdict.SETTLED:
                 actions.append((path, decision))
         return actions
@@ -416,24 +420,54 @@ class _Work:
                 continue
             self.deleted[side] += 1
             pair.known.pop(path, None)
-            self._prune(side, path)
+            self._prune(path)
         if ruling.counts:
             pair._deletions.done(pair._clock.monotonic(), side, self.deleted[side] - before)
 
-    def _prune(self, side: Side, path: str) -> None:
-        """Directories that nothing needs any more; one that is just being deleted on the other side is looked at again."""
-        there = self.trees[side].prune(path, self.trees[side.other])
-        if there is not None and len(self.pair.emptied) < EMPTIED:
-            self.pair.emptied[side, there] = self.pair._clock.monotonic()
+    def _prune(self, path: str) -> None:
+        """The directories above a file that is gone from both sides: what one side has not any more goes from the other if nothing is in it, and what both have is kept in mind."""
+        above = path.rpartition("/")[0]
+        with contextlib.suppress(OSError, ChangedError, BlockedError):
+            while above:
+                found = {side: here for side in Side if (here := self.trees[side].directory(above)) is not None}
+                if len(found) == len(Side):
+                    emptied = self.pair.emptied
+                    emptied[above] = found
+                    if len(emptied) > EMPTIED:
+                        del emptied[next(iter(emptied))]
+                    return
+                for side in found:
+                    self.trees[side].remove_directory(above)
+                above = above.rpartition("/")[0]
 
-    def _prune_again(self) -> None:
-        now = self.pair._clock.monotonic()
-        for (side, folder), since_s in list(self.pair.emptied.items()):
-            if now - since_s > EMPTIED_S:
-                del self.pair.emptied[side, folder]
-            elif not _has(self.trees[side.other], folder):
-                del self.pair.emptied[side, folder]
-                self._prune(side, f"{folder}/")
+    def _prune_again(self, paths: tuple[str, ...] | None) -> None:
+        """Directories that had their last files deleted earlier, if they lie at the paths or below them: is one side's gone meanwhile?"""
+        wanted = None if paths is None else set(paths)
+        for folder, before in list(self.pair.emptied.items()):
+            if wanted is None or not wanted.isdisjoint((folder, *parents(folder))):
+                self._gone_meanwhile(folder, before)
+
+    def _gone_meanwhile(self, folder: str, before: dict[Side, tuple[int, int]]) -> None:
+        emptied = self.pair.emptied
+        try:
+            found = {side: here for side in Side if (here := self.trees[side].directory(folder)) is not None}
+            if any(here != before[side] for side, here in found.items()):
+                del emptied[folder]  # somebody has made another one
+                return
+            if len(found) == len(Side):
+                return
+            for side in found:
+                if self.pair.distrust(self.trees, side.other, 1, len(self.pair.known), full=False) is not None:
+                    return
+                self.trees[side].remove_directory(folder, before[side])
+        except (ChangedError, BlockedError):
+            return  # looked at again with the next comparison of everything
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                del emptied[folder]  # something is in it that was not deleted
+            return
+        del emptied[folder]
+        self._prune(f"{folder}/")
 
     def _delete_one(self, side: Side, path: str, target: Tree, source: Tree, listings: dict[Side, Listing]) -> None:
         if source.has_file(path) or not source.still_there():

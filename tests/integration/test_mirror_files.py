@@ -17,6 +17,7 @@ import pytest
 
 from syncwatch.core.mirror_rules import MARKER, Side
 from syncwatch.runtime import renaming
+from syncwatch.runtime.clock import Clock
 from syncwatch.runtime.files import CancelledError, KilledError
 from tests.integration.mirror_parts import NOBODY, OLD_NS, Scene, apart, old
 
@@ -872,3 +873,58 @@ def test_a_directory_that_is_deleted_after_its_files_is_deleted_too(scene: Scene
     shutil.rmtree(scene.mount / "a")
     scene.compare("a")
     assert ["mine"] == sorted(path.name for path in scene.project.iterdir() if path.name != ".syncwatch")
+
+
+@TO_BOTH
+def test_a_directory_that_is_deleted_long_after_its_files(scene: Scene, source: Side) -> None:
+    """However much later, on whichever side, and also where both deleted the last file: what both had and one has not any more goes, if nothing is in it."""
+    here, there = scene.root(source), scene.root(source.other)
+    for name in ("a/b/c", "both/x", "mine/x"):
+        old(scene.mount / name)
+    scene.compare()
+    for place in (here / "a/b/c", here / "mine/x", *(root / "both/x" for root in (here, there))):
+        place.unlink()
+    assert scene.compare("a/b/c", "both/x", "mine/x").clean
+    scene.pair._clock = Clock(monotonic=lambda: time.monotonic() + 3600.0)
+    old(there / "mine/.syncwatch-notes", b"not mirrored")
+    for name in ("a/b", "a", "both", "mine"):
+        (here / name).rmdir()
+    assert scene.compare("a/b", "a", "both", "mine").clean
+    assert ["mine"] == sorted(path.name for path in there.iterdir() if path.name != ".syncwatch")
+    assert {} == scene.pair.emptied
+
+
+@TO_BOTH
+def test_an_empty_directory_that_somebody_has_just_made_stays(scene: Scene, source: Side) -> None:
+    """One of the same name was emptied and deleted before; whoever made a new one is about to use it."""
+    here, there = scene.root(source), scene.root(source.other)
+    old(here / "a/b")
+    scene.compare()
+    (here / "a/b").unlink()
+    scene.compare("a/b")
+    (there / "a").rename(there / "before")  # so that the new one cannot get the same inode
+    (there / "a").mkdir()
+    (here / "a").rmdir()
+    scene.compare("a")
+    scene.compare()
+    assert (there / "a").is_dir()
+    old(there / "a/new")
+    assert scene.compare("a/new").clean
+    assert (here / "a/new").exists()
+
+
+def test_directories_of_a_root_that_was_replaced_stay(scene: Scene) -> None:
+    """Another root says nothing about what was emptied in the old one; nor does one that has lost its marker."""
+    old(scene.mount / "a/b")
+    old(scene.mount / "kept")
+    scene.compare()
+    (scene.mount / "a/b").unlink()
+    scene.compare("a/b")
+    shutil.rmtree(scene.mount / ".syncwatch")
+    (scene.mount / "a").rmdir()
+    scene.compare("a")
+    assert (scene.project / "a").is_dir()
+    scene.mount.rename(scene.mount.with_name("elsewhere"))
+    scene.mount.mkdir()
+    assert scene.compare().replaced
+    assert (scene.project / "a").is_dir()
