@@ -67,10 +67,11 @@ class Health(enum.StrEnum):
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """A reason that holds now, since `since_s` (monotonic)."""
+    """A reason that holds now, since `since_s` (monotonic). `advice` is what its machine knows better than `ADVICE`; empty: nothing."""
 
     reason: Reason
     since_s: float
+    advice: str = ""
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -80,6 +81,12 @@ class Held(msgspec.Struct, frozen=True):
     name: str
     reason: Reason
     since_s: float
+    own_advice: str = ""
+
+    @property
+    def advice(self) -> str:
+        """What to do about it, one line."""
+        return self.own_advice or ADVICE[self.reason]
 
 
 class HealthSnapshot(msgspec.Struct, frozen=True):
@@ -102,14 +109,14 @@ class Check(msgspec.Struct, frozen=True):
 
 
 ADVICE: Mapping[Reason, str] = {
-    Reason.FAILED: "retried every minute; see the last failure, then check the server and the credentials",
-    Reason.UNAUTHORIZED: "the server refused the token: renew the token file, it is tried again as soon as it changes",
-    Reason.FORBIDDEN: "the token is known but may not do this: check its scope",
+    Reason.FAILED: "tried again every minute: see the last failure, then check the server, and our token or keys",
+    Reason.UNAUTHORIZED: "our token or key is not accepted: renew the token file, which is tried as soon as it changes, or join the TPS branch anew",
+    Reason.FORBIDDEN: "we are known but may not do this: check the scope of the token, or what a proxy before the server allows",
     Reason.HANDSHAKE_TIMEOUT: "the server accepts connections but does not finish the handshake: check it or what stands before it",
     Reason.CONNECTING: "the first connection is still being made: check the address and that the server runs",
-    Reason.RECONNECTING: "no connection now; it is retried with growing delays: check the server and the network",
+    Reason.RECONNECTING: "no connection now; it is retried with growing delays: see the last failure, then check the server and the network",
     Reason.RATE_LIMITED: "the server asked us to wait: too many clients or attempts",
-    Reason.UPSTREAM_ERROR: "the server answers handshakes with an error: look at the server's log",
+    Reason.UPSTREAM_ERROR: "the server answers handshakes with an error: see the last failure, then the server's log",
     Reason.HEARTBEAT_TIMEOUT: "pings are not answered and nothing arrives: the peer hangs, or a proxy or the network swallows it",
     Reason.SEND_HALF_OPEN: "frames arrive but our pings are never answered: the way to the server is cut",
     Reason.BEHIND: "the server has newer events than it delivered: restart its push path, do not trust what was read",
@@ -117,7 +124,7 @@ ADVICE: Mapping[Reason, str] = {
     Reason.STALE: "no event for longer than configured: check that somebody still writes",
     Reason.GAP_OPEN: "events are known to be missing and asked for again, or came and are not stored: wait for the resync, or look at the last failure",
     Reason.RESYNC_UNANSWERED: "the server does not answer resync requests: continuity cannot be proven",
-    Reason.NO_ECHO: "the peer does not echo heartbeats: an older version; only the receive side is proven",
+    Reason.NO_ECHO: "the peer has never echoed a heartbeat: update it, older versions do not; only the receive side is proven",
     Reason.DUPLICATE_CLIENT: "another client uses the same identity: give the sidecar its own",
     Reason.WATCHER_DEAD: "changes of files are not noticed: see the detail, then check the root, its mount and the inotify limits",
     Reason.WATCHER_BLIND: "some changes of files would not be noticed: see the detail, then check the permissions and the inotify limits",
@@ -129,4 +136,4 @@ ADVICE: Mapping[Reason, str] = {
     Reason.EPOCH_RESET: "the server restarted its counter: what fell between may be unknowable",
     Reason.CANARY_LOST: "a message written through the API never arrived live: delivery is broken for somebody",
 }
-"""One line per reason that says what to do; the runbook has a section for each."""
+"""One line per reason that says what to do, true for whatever can report it; the runbook has a section for each."""

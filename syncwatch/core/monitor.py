@@ -13,7 +13,6 @@ import msgspec
 
 from syncwatch.core.effects import Effect, Effects, Field, Notice, Notify
 from syncwatch.core.health import (
-    ADVICE,
     GRAVITY,
     INCIDENTS,
     Check,
@@ -75,13 +74,15 @@ class Watched(Interface):
 class Damped:
     """One reason of one component, on its way in or out."""
 
-    __slots__ = ("absent_since_s", "count", "present_since_s", "told")
+    __slots__ = ("absent_since_s", "advice", "count", "present_since_s", "told")
 
     def __init__(self) -> None:
         self.present_since_s: float | None = None
         self.absent_since_s: float | None = None
         self.told = False
         self.count = 0
+        self.advice = ""
+        """What was last said to do about it."""
 
     def see(self, now: float, present: bool, after_s: float, until_s: float) -> None:
         """One look; `after_s` and `until_s` are the damping in each direction."""
@@ -178,7 +179,7 @@ class Monitor:
     def _raw(self, now: float) -> Iterable[Held]:
         for item in self._watched:
             for condition in item.reasons(now):
-                yield Held(item.component, item.name, condition.reason, condition.since_s)
+                yield Held(item.component, item.name, condition.reason, condition.since_s, condition.advice)
         yield from self._stalled(now)
 
     def _stalled(self, now: float) -> Iterable[Held]:
@@ -216,12 +217,13 @@ class Monitor:
     def _damp(self, now: float) -> Effects:
         if not self._held and self._calm:
             return ()
-        present = {(held.component, held.name, held.reason) for held in self._held}
+        present = {(held.component, held.name, held.reason): held.advice for held in self._held}
         before = self._told_by_owner()
         for key, damped in self._damped.items():
             undamped = key[2] in UNDAMPED
             after_s = 0.0 if undamped else self.settings.degraded_after_s
             damped.see(now, key in present, after_s, self.settings.recovered_after_s)
+            damped.advice = present.get(key, damped.advice)
         self._calm = not present and not any(damped.told for damped in self._damped.values())
         return self._tell(now, before)
 
@@ -255,7 +257,7 @@ class Monitor:
             "name": owner[1],
             "reason": reasons[0],
             "reasons": ",".join(reasons),
-            "advice": ADVICE[reasons[0]],
+            "advice": self._damped[*owner, reasons[0]].advice,
             **more,
         }
         return Notify(notice, now + self._offset_s, fields)

@@ -52,6 +52,19 @@ class Process(enum.StrEnum):
     ELSEWHERE = "elsewhere"  # it writes, but cannot be seen from here (another process namespace or machine)
 
 
+class Advice(enum.StrEnum):
+    """What to do, one line each. Here nothing is dialled and no credential held: the words for connections of our own would mislead."""
+
+    FILE = "the host's file cannot be used: see the last failure, then check the file, its directory, and who may read them"
+    NO_HOST = "no host runs that writes this file: start it, or check that it is the file of this branch"
+    LOST = "the host has no connection now: it dials again, or hangs: look at the host's process, then at the branch"
+    UNDECIDED = "the host's file has not proven a connection yet: the next heartbeat will, or the failure says why not"
+    SILENT = "the host sends heartbeats and nothing arrives: look at the branch's process, then at what is between"
+    NEVER_HEARD = "nothing has arrived since the host connected: look at the branch's process; older versions never answer, update them"
+    RIVALS = "two hosts write this file in turns: end one of them"
+    QUIET = "nothing has arrived for longer than configured: look at the branch"
+
+
 class Picture(msgspec.Struct, frozen=True):
     """What the file says, checked. Wall times as the writer's clock had them, Unix seconds; counts are of the present connection."""
 
@@ -162,6 +175,7 @@ class Reported:
         self._written_since = 0  # how often it has said something else since
         self._rivals_s: tuple[float, float] | None = None  # when two processes were first and last seen to take turns
         self._failure: str | None = None
+        self._advice = Advice.UNDECIDED
         self._odd: tuple[str, ...] = ()
         self._floor_s = -math.inf  # when the file was read before: what has changed since happened since
         self._no_beats = Heartbeat(settings.interval_s, settings.timeout_s).snapshot()
@@ -216,7 +230,7 @@ class Reported:
         hangs = now < self.deadline + LATE_S
         self._looked_s = now
         if hangs:
-            self._down(now, f"the file could not be read within {KEEP_S:g} s", alone=True)
+            self._down(now, f"the file could not be read within {KEEP_S:g} s", Advice.FILE)
         return self._flush()
 
     def stop(self, now: float) -> Effects:
@@ -232,7 +246,7 @@ class Reported:
         if look.missing:
             self._bad_since_s = self._bad_content = None
             self.process = Process.UNKNOWN
-            self._down(now, "there is no such file: the host was stopped, or never connected", alone=True)
+            self._down(now, "there is no such file: the host was stopped, or never connected", Advice.NO_HOST)
             return
         if look.content != self._bad_content:  # the same bad content is one anomaly, however often it is read
             self._bad_content = look.content
@@ -245,7 +259,7 @@ class Reported:
         if self._bad_since_s is None:
             self._bad_since_s = now
         if now - self._bad_since_s >= KEEP_S:
-            self._down(now, look.trouble, alone=True)
+            self._down(now, look.trouble, Advice.FILE)
 
     def _saw(self, now: float, look: Look, picture: Picture) -> None:
         self._floor_s = -math.inf if self._read is None else self._read.now_s
@@ -343,9 +357,9 @@ class Reported:
             self._failure = f"process {picture.pid} cannot be seen: within {self.settings.limit_s:g} s of its last heartbeat the file shows whether it lives"
         elif gone:
             more = ": another one has its number by now" if self.process is Process.REUSED else ""
-            self._down(now, f"the host's process {picture.pid} is gone{more}", alone=True)
+            self._down(now, f"the host's process {picture.pid} is gone{more}", Advice.NO_HOST)
         elif overdue:
-            self._down(now, f"the host's last heartbeat was {age_s:.0f} s ago: it has lost its connection, or hangs", alone=False)
+            self._down(now, f"the host's last heartbeat was {age_s:.0f} s ago: it has lost its connection, or hangs", Advice.LOST)
         else:
             self._failure = None
             if self.state is not State.OPEN:
@@ -357,12 +371,12 @@ class Reported:
         """No process of this file was ever seen from here: perhaps none can be."""
         return self._proof is None and self.state is not State.OPEN
 
-    def _down(self, now: float, words: str, alone: bool) -> None:
-        """There is no connection. `alone`: and no process that could make one."""
-        self._failure = words
+    def _down(self, now: float, words: str, advice: Advice) -> None:
+        """There is no connection; unless it is only lost, there is no process either that could make one, as far as can be seen."""
+        self._failure, self._advice = words, advice
         if self.state in (State.CONNECTING, State.OPEN):
             self._move(now, State.RECONNECTING, words)
-        elif self.state is State.RECONNECTING and alone and now - (self.timeline.entered_s or 0.0) >= FAILED_AFTER_S:
+        elif self.state is State.RECONNECTING and advice is not Advice.LOST and now - (self.timeline.entered_s or 0.0) >= FAILED_AFTER_S:
             self._move(now, State.FAILED, words)
 
     def _look_remarks(self, now: float, look: Look, picture: Picture) -> None:
@@ -409,11 +423,12 @@ class Reported:
         told = {State.CONNECTING: Reason.CONNECTING, State.RECONNECTING: Reason.RECONNECTING, State.FAILED: Reason.FAILED}
         found: list[Condition] = []
         if self.state in told:
-            found.append(Condition(told[self.state], self.timeline.entered_s or 0.0))
+            advice = Advice.UNDECIDED if self.state is State.CONNECTING else self._advice
+            found.append(Condition(told[self.state], self.timeline.entered_s or 0.0, advice))
         if self.state is State.OPEN:
             found += self._silence()
         if self.active and self._rivals_s is not None and self._rivalling(self._looked_s):
-            found.append(Condition(Reason.DUPLICATE_CLIENT, self._rivals_s[0]))
+            found.append(Condition(Reason.DUPLICATE_CLIENT, self._rivals_s[0], Advice.RIVALS))
         return tuple(found)
 
     def _rivalling(self, now: float) -> bool:
@@ -430,10 +445,10 @@ class Reported:
         else:
             due_s, reason = heard.now_s + self.settings.limit_s, Reason.HEARTBEAT_TIMEOUT
         if at_s > due_s:
-            found.append(Condition(reason, due_s))
+            found.append(Condition(reason, due_s, Advice.NEVER_HEARD if reason is Reason.NO_ECHO else Advice.SILENT))
         stale_s = self.settings.stale_after_s
         if stale_s is not None and at_s >= (heard or opened).now_s + stale_s:
-            found.append(Condition(Reason.STALE, (heard or opened).now_s + stale_s))
+            found.append(Condition(Reason.STALE, (heard or opened).now_s + stale_s, Advice.QUIET))
         return found
 
     def resume_point(self, now: float) -> ResumePoint | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from syncwatch.core.health import ADVICE, INCIDENTS, Held
+from syncwatch.core.health import INCIDENTS, Held
 from syncwatch.core.snapshot import Moment
 from syncwatch.core.timestamps import rfc3339
 
@@ -504,7 +504,7 @@ def reasons(held: Iterable[Held], at: Moment) -> tuple[Reason, ...]:
     """What holds, in the order given, each with what to do about it."""
     return tuple(
         Reason(
-            one.component, one.name, one.reason, one.reason in INCIDENTS, since_now(one.since_s, at), ADVICE[one.reason]
+            one.component, one.name, one.reason, one.reason in INCIDENTS, since_now(one.since_s, at), one.advice
         )
         for one in held
     )

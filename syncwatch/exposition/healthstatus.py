@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from syncwatch.core.health import ADVICE, GRAVITY, INCIDENTS, Component, Health, Held, Reason
+from syncwatch.core.health import GRAVITY, INCIDENTS, Component, Health, Held, Reason
 from syncwatch.core.snapshot import ConnectionSnapshot, Moment, Snapshot
 from syncwatch.core.states import State
 from syncwatch.exposition import gate
@@ -133,7 +133,7 @@ def _reason(held: Held, at: Moment) -> HealthReason:
         incident=held.reason in INCIDENTS,
         since=_time(at.wall_s - age_s),
         age_s=age_s,
-        advice=ADVICE[held.reason],
+        advice=held.advice,
     )
 
 

@@ -256,7 +256,8 @@ def _glossary() -> list[str]:
     rows.append(f"`health` is {_words(Health)}.")
     rows += ["\n### `reason` of `syncwatch_degraded` and `syncwatch_degradations_total`\n"]
     rows += ["Gravest first.\n", "| reason | what it means and what to do |", "|---|---|"]
-    return rows + [f"| `{reason}` | {ADVICE[reason]} |" for reason in REASONS]
+    rows += [f"| `{reason}` | {ADVICE[reason]} |" for reason in REASONS]
+    return [*rows, "\nWhere a connection is only read about (TPS in mode `passive`), the status, hooks and callbacks say what to look at there instead."]
 
 
 def _protocol_table() -> list[str]:

@@ -16,6 +16,7 @@ import msgspec
 
 from syncwatch.core.health import Component, Health, Reason
 from syncwatch.core.histogram import FAST_S
+from syncwatch.core.reported import Advice
 from syncwatch.core.snapshot import HookSnapshot, ReportSnapshot, Snapshot, TaskSnapshot, Transition
 from syncwatch.core.states import AttemptFailure, AuditResult, AuditVerdict, Claim, Origin, State, Verdict, WatchMode
 from syncwatch.core.wire import FrameKind, Numbering
@@ -216,14 +217,16 @@ def host_healthy() -> Snapshot:
 def host_degraded() -> Snapshot:
     """Heartbeats are sent, and nothing has come for longer than it may."""
     old = heartbeat(sent=140, acknowledged=0, missed=0, late=0, outstanding=0, last_sent=moment(12.0), last_ack=moment(222.0), last_rtt_s=None, rtt=histogram(FAST_S), half_open={})
-    return snapshot(connections=(host({}, heartbeat=old, last_frame=moment(222.0)),), health=health(held(Reason.HEARTBEAT_TIMEOUT, 182.0, name="b1"), names=("b1",)))
+    return snapshot(connections=(host({}, heartbeat=old, last_frame=moment(222.0)),), health=health(held(Reason.HEARTBEAT_TIMEOUT, 182.0, name="b1", advice=Advice.SILENT), names=("b1",)))
 
 
 def host_down() -> Snapshot:
     """Its process is gone, and another one has its number."""
     told = {"process": "reused", "written": moment(4000.0), "reconnects": 5, "remarks": ("its connectedAt is in the future",)}
     gone = timeline(state=State.RECONNECTING, recent=(Transition(moment(3950.0), State.OPEN, State.RECONNECTING, "the host is gone"),))
-    return snapshot(connections=(host(told, timeline=gone, established=None),), health=health(held(Reason.RECONNECTING, 3950.0, name="b1"), names=("b1",)))
+    why = held(Reason.RECONNECTING, 3950.0, name="b1", advice=Advice.NO_HOST)
+    gone_for_good = host(told, timeline=gone, established=None, last_failure="the host's process 4711 is gone: another one has its number by now")
+    return snapshot(connections=(gone_for_good,), health=health(why, names=("b1",)))
 
 
 # --- all else -----------------------------------------------------------------------------------------------------------------------------------

@@ -389,9 +389,9 @@ def fresh_mirror(**changes: Any) -> MirrorSnapshot:
     return mirror(**nothing | changes)
 
 
-def held(reason: Reason, ago_s: float = 60.0, component: Component = Component.CONNECTION, name: str = "cast") -> Held:
+def held(reason: Reason, ago_s: float = 60.0, component: Component = Component.CONNECTION, name: str = "cast", advice: str = "") -> Held:
     """A reason that holds since `ago_s` before the default snapshot."""
-    return Held(component, name, reason, NOW_S - ago_s)
+    return Held(component, name, reason, NOW_S - ago_s, advice)
 
 
 def health(*holding: Held, names: tuple[str, ...] = ("cast",), **changes: Any) -> HealthSnapshot:

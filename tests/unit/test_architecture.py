@@ -230,7 +230,7 @@ PUBLIC: dict[str, set[str]] = {
         "ANOMALY_NOTICE_S", "CONNECTION_REASONS", "STREAM_REASONS", "CLOSED_UNREADY", "POLITE", "LEFT_WIRES", "Session",
     },
     "core.reported": {
-        "KEEP_S", "FAILED_AFTER_S", "LATE_S", "REUSE_SLACK_S", "AHEAD_S", "CONNECTIONS_KNOWN", "ANOMALY_NOTICE_S", "OTHERS", "Process", "Picture",
+        "KEEP_S", "FAILED_AFTER_S", "LATE_S", "REUSE_SLACK_S", "AHEAD_S", "CONNECTIONS_KNOWN", "ANOMALY_NOTICE_S", "OTHERS", "Process", "Advice", "Picture",
         "Sighting", "Look", "ReportedSettings", "Shown", "Key", "Reported",
     },
     "core.rivals": {"CUTS", "Rivals"},

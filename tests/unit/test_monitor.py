@@ -36,10 +36,11 @@ class Patient:
         self.settled_once = True
         self.possible_reasons: Sequence[Reason] = EVERYTHING
         self.conditions: dict[Reason, float] = {}
+        self.advice: dict[Reason, str] = {}
 
     def reasons(self, now: float) -> Sequence[Condition]:
         """As set."""
-        return [Condition(reason, since_s) for reason, since_s in self.conditions.items()]
+        return [Condition(reason, since_s, self.advice.get(reason, "")) for reason, since_s in self.conditions.items()]
 
 
 class Ward:
@@ -157,6 +158,18 @@ class TestDamping:
             second.fields["reason"], second.fields["reasons"], second.fields["advice"],
         )  # fmt: skip
         assert ("connection", "cast", WALL_S + 11.0) == (second.fields["component"], second.fields["name"], second.at_s)
+
+    def test_a_machine_that_knows_better_what_to_do_is_heard(self) -> None:
+        """Its own words are held and told, the general ones where it has none; they are told again for a reason that is over and still damped."""
+        ward = Ward()
+        ward.one.advice = {Reason.RECONNECTING: "look at the file"}
+        ward.one.conditions = {Reason.RECONNECTING: 0.0, Reason.STALE: 0.0}
+        ward.wait(6.0)
+        assert ["look at the file", ADVICE[Reason.STALE]] == [held.advice for held in ward.monitor.snapshot(ward.now).held]
+        ward.one.conditions = {Reason.BEHIND: 6.0}
+        ward.wait(6.0)
+        assert ["look at the file"] * 2 == [notice.fields["advice"] for notice in ward.told]
+        assert ["reconnecting,stale", "reconnecting,behind,stale"] == [notice.fields["reasons"] for notice in ward.told]
 
     def test_raw_conditions_answer_at_once(self) -> None:
         """Gate and readyz do not wait for the damping, neither in nor out."""

@@ -16,6 +16,7 @@ from syncwatch.core.reported import (
     FAILED_AFTER_S,
     KEEP_S,
     LATE_S,
+    Advice,
     Look,
     Picture,
     Process,
@@ -100,6 +101,11 @@ class World:
     def reasons(self) -> set[Reason]:
         """What holds."""
         return {condition.reason for condition in self.machine.reasons(self.now)}
+
+    @property
+    def advice(self) -> dict[Reason, str]:
+        """What holds, with what to do about it."""
+        return {condition.reason: condition.advice for condition in self.machine.reasons(self.now)}
 
 
 def connected(**changes: Any) -> World:
@@ -399,6 +405,60 @@ def test_two_processes_that_write_one_file_are_named() -> None:
     world.beat(1.0)
     [condition] = world.machine.reasons(world.now)
     assert (Reason.DUPLICATE_CLIENT, world.now) == (condition.reason, condition.since_s)
+
+
+def test_what_to_do_follows_from_what_was_found() -> None:
+    """Nothing here is dialled: each reason says what to look at, the file where it is the file."""
+    seen: set[str] = set()
+
+    def told(world: World, **expected: Advice) -> None:
+        assert {Reason(reason): advice for reason, advice in expected.items()} == world.advice
+        seen.update(expected.values())
+
+    world = World()
+    told(world, connecting=Advice.UNDECIDED)
+    world.connect()
+    told(world)
+    world.unreadable(1.0)
+    told(world)
+    world.unreadable(KEEP_S)
+    told(world, reconnecting=Advice.FILE)
+    world.unreadable(FAILED_AFTER_S)
+    told(world, failed=Advice.FILE)
+    world.take(world.machine.looked(world.now, Look(missing=True)))
+    told(world, failed=Advice.NO_HOST)
+
+    lost = connected()
+    lost.look(LIMIT_S + 1.0)
+    told(lost, reconnecting=Advice.LOST)
+    lost.process = DEAD
+    lost.look(1.0)
+    told(lost, reconnecting=Advice.NO_HOST)
+
+    hangs = connected()
+    hangs.take(hangs.machine.tick(hangs.machine.deadline))
+    told(hangs, reconnecting=Advice.FILE)
+
+    never = World(stale_after_s=15.0)
+    never.beat(echo=False)
+    never.look(15.0)
+    told(never, no_echo=Advice.NEVER_HEARD, stale=Advice.QUIET)
+
+    silent = connected()
+    silent.beat(INTERVAL_S, echo=False)
+    silent.look(TIMEOUT_S + 1.0)
+    told(silent, heartbeat_timeout=Advice.SILENT)
+
+    rivals = connected()
+    first = rivals.file
+    rivals.connect(5000)
+    second = rivals.file
+    rivals.file = first
+    rivals.look(1.0)
+    rivals.file = second
+    rivals.look(1.0)
+    told(rivals, duplicate_client=Advice.RIVALS)
+    assert set(Advice) == seen
 
 
 def test_clocks_that_differ_make_nothing_old() -> None:
