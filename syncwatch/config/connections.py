@@ -1,6 +1,7 @@
 """The blocks that describe connections, with their defaults and what must hold between their values.
 
-Units: attributes ending in `_s` are seconds, in `_bytes` bytes. URLs are http or https, whatever was written.
+Units: attributes ending in `_s` are seconds, in `_bytes` bytes. URLs are http or https, whatever was written; those of TPS branches ws, wss
+or tcp.
 """
 
 from __future__ import annotations

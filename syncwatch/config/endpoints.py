@@ -130,7 +130,7 @@ BARE_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def branch_url(text: str) -> str:
-    """Where a TPS branch listens: a WebSocket, whose path is `/tps/wire` unless another is written, or `tcp://host:port`."""
+    """Where a TPS branch listens: `tcp://host:port`, or a WebSocket, ws or wss, whose path is always `/tps/wire` and may be left out."""
     parts = _split_url(text, ("ws", "wss", "tcp", "http", "https"), "ws://127.0.0.1:6458")
     if parts.scheme == "tcp":
         if parts.port is None or parts.path not in ("", "/") or parts.query or parts.fragment:
@@ -141,7 +141,10 @@ def branch_url(text: str) -> str:
         raise WrongValueError(
             f"without TLS a branch's WebSocket is dialled on this machine only ({', '.join(sorted(BARE_HOSTS))}), as TPS does it; write wss:// or tcp://host:port"
         )
-    return url if parts.path.strip("/") else f"{url}{BRANCH_PATH}"
+    if parts.path.rstrip("/") not in ("", BRANCH_PATH):
+        raise WrongValueError(f"its path is not that of a branch, which is always {BRANCH_PATH}; write that one, or none")
+    scheme, host = ("ws" if url.startswith("http:") else "wss"), parts.netloc
+    return f"{scheme}://{host}{BRANCH_PATH}"
 
 
 def http_url(text: str) -> str:

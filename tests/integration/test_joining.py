@@ -55,7 +55,7 @@ async def test_joining_for_real(relay: Relay, tmp_path: Path) -> None:
     assert ("branch", "branch", True, seed, key_text(relay.branch.key), tmp_path / ".syncwatch" / "mail" / "branch") == (
         block.name, block.branch, block.dedicated, block.identity_file, block.peer_key, block.mail_dir,
     )  # fmt: skip
-    assert relay.branch_url.replace("ws://", "http://") == block.url
+    assert relay.branch_url == block.url
     await eventually(lambda: relay.ledger.of(Closed))
     assert [(1000, "done", "client")] == [(fact.code, fact.reason, fact.by) for fact in relay.ledger.of(Closed)]
     assert ["join_complete"] == [fact.kind for fact in relay.ledger.of(Received)]

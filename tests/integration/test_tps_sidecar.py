@@ -188,7 +188,7 @@ async def test_heartbeats_mail_and_requests(tmp_path: Path, transport: str) -> N
             assert 0 == missed
             assert spoken(sent) == number(scrape, "sent_bytes_total")
             assert heard(acknowledged, r) == number(scrape, "received_bytes_total")
-            labels = f'protocol="tps",upstream="{"tcp" if transport == "tcp" else "http"}://127.0.0.1:'
+            labels = f'protocol="tps",upstream="{transport}://127.0.0.1:'
             assert f'continuity="none",dialect="host",{labels}' in scrape.text
             for absent in ("sequence_", "resync", "verif", "unverified", "audit", "replayed", "event_latency", "token", "events_undecided"):
                 assert f"\nsyncwatch_{absent}" not in scrape.text, absent
@@ -253,7 +253,7 @@ async def test_behind_a_proxy_with_tls(tmp_path: Path) -> None:
             await holds(lambda: [mail] == list(r.kept()))
             scrape = await agreed(r, sidecar)
             assert certificates.expiry_s() == scrape.value("syncwatch_tls_certificate_expiry_timestamp_seconds", connection="branch")
-            assert f'upstream="https://127.0.0.1:{port}"' in scrape.text
+            assert f'upstream="wss://127.0.0.1:{port}"' in scrape.text
 
 
 # ---------------------------------------------------------------------- trouble

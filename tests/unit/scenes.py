@@ -161,7 +161,7 @@ def branch(**changes: Any) -> Any:
     ledger = continuity(**CLEAN, epoch=1, cursor=None, events_received={Origin.LIVE: 7}, duplicates=0, out_of_order=0, resyncs={}, replayed=0, forgotten={})
     default: dict[str, Any] = {
         "timeline": timeline(recent=(Transition(moment(101.0), State.IDLE, State.CONNECTING, "start"), Transition(moment(100.0), State.CONNECTING, State.OPEN, "ready"))),
-        "name": "b1", "protocol": "tps", "dialect": "host", "numbering": Numbering.NONE, "upstream": "https://branch.example:443",
+        "name": "b1", "protocol": "tps", "dialect": "host", "numbering": Numbering.NONE, "upstream": "wss://branch.example:443",
         "continuity": ledger, "canary": None, "anomalies": {}, "clock_offset_s": None, "event_latency": None, "verified_now_s": None,
         "frames_received": {FrameKind.EVENT: 7, FrameKind.HEARTBEAT: 132}, "frames_sent": {FrameKind.HEARTBEAT: 133, FrameKind.CONTROL: 7},
         "received_bytes": 18_310, "sent_bytes": 15_240, "lifetime": lifetime(events=63, missed=0, recovered=0, lost=0, unaccounted=0),

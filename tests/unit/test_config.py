@@ -500,7 +500,7 @@ def test_mode_host_of_the_example_can_be_taken_out_of_its_comments() -> None:
     text = "connections:\n  - name: branch\n" + lines.replace("  #   ", "    ").replace("…", "A" * 43)
     (host,) = loaded(text).connections
     assert isinstance(host, TpsHostConnection)
-    assert ("http://127.0.0.1:6458/tps/wire", True, Path("/var/lib/syncwatch/mail")) == (
+    assert ("ws://127.0.0.1:6458/tps/wire", True, Path("/var/lib/syncwatch/mail")) == (
         host.url,
         host.dedicated,
         host.mail_dir,

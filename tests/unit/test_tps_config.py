@@ -29,22 +29,22 @@ def written(tmp_path: Path, **changes: object) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("ws://127.0.0.1:6458", "http://127.0.0.1:6458/tps/wire"),
-        ("ws://localhost:6458/", "http://localhost:6458/tps/wire"),
-        ("ws://[::1]:6458/tps/wire", "http://[::1]:6458/tps/wire"),
-        ("http://localhost", "http://localhost/tps/wire"),
-        ("wss://branch.example", "https://branch.example/tps/wire"),
-        ("wss://branch.example/behind/proxy/", "https://branch.example/behind/proxy"),
+        ("ws://127.0.0.1:6458", "ws://127.0.0.1:6458/tps/wire"),
+        ("ws://localhost:6458/", "ws://localhost:6458/tps/wire"),
+        ("ws://[::1]:6458/tps/wire", "ws://[::1]:6458/tps/wire"),
+        ("http://localhost", "ws://localhost/tps/wire"),
+        ("wss://branch.example", "wss://branch.example/tps/wire"),
+        ("https://branch.example/tps/wire/", "wss://branch.example/tps/wire"),
         ("tcp://branch.example:6458", "tcp://branch.example:6458"),
         ("tcp://[fd00::1]:6458/", "tcp://[fd00::1]:6458"),
     ],
 )
 def test_where_a_branch_can_be(text: str, expected: str) -> None:
-    """Without TLS on this machine, with it anywhere, over TCP anywhere; the path that branches have is the default."""
+    """Without TLS on this machine, with it anywhere, over TCP anywhere; the path that branches have need not be written."""
     assert expected == branch_url(text)
 
 
-@pytest.mark.parametrize("text", ["ws://127.0.0.2:1", "ws://branch", "http://10.0.0.1", "tcp://h", "tcp://h:1/x", "tcp://h:1?x=1", "tcp://h:0", "udp://h:1", "tcp://u:p@h:1", "h:1"])
+@pytest.mark.parametrize("text", ["ws://127.0.0.2:1", "ws://branch", "http://10.0.0.1", "tcp://h", "tcp://h:1/x", "tcp://h:1?x=1", "tcp://h:0", "udp://h:1", "tcp://u:p@h:1", "h:1", "ws://localhost/tps", "ws://localhost/tps/wire/x", "wss://h/b1/tps/wire", "wss://h//tps/wire", "wss://h/TPS/WIRE", "wss://h/tps%2Fwire", "wss://h/tps/wire?x"])
 def test_where_a_branch_cannot_be(text: str) -> None:
     """Refused."""
     with pytest.raises(WrongValueError):
