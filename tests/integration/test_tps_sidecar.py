@@ -332,13 +332,14 @@ async def test_a_frozen_branch_is_degraded_and_answers_in_a_burst(tmp_path: Path
             seen = await sidecar.until(lambda c: c["heartbeats"]["missed"] >= 2)
             assert ("open", "heartbeat_timeout") == (seen["state"], *held(seen)), "it says so all the while"
             assert 503 == (await sidecar.gate())[0]
-        healed = await sidecar.until(lambda c: not held(c) and c["heartbeats"]["late"] >= 1)
+        hung = seen["heartbeats"]["missed"]  # a branch that hangs answers everything: as many are late in the end
+        healed = (await sidecar.until(lambda c: not held(c) and c["heartbeats"]["late"] == c["heartbeats"]["missed"] >= hung))["heartbeats"]
         scrape = await agreed(r, sidecar)
         assert [mail] == list(r.kept())
-        assert (0, healed["heartbeats"]["missed"]) == (number(scrape, "connection_reconnects_total"), number(scrape, "heartbeats_missed_total"))
+        assert 0 == number(scrape, "connection_reconnects_total")
         sent, acknowledged, missed = (number(scrape, f"heartbeats_{name}_total") for name in ("sent", "acknowledged", "missed"))
         assert acknowledged + missed <= sent <= acknowledged + missed + 1
-        assert missed == number(scrape, "heartbeats_late_total"), "a branch that hangs answers everything"
+        assert healed["late"] <= number(scrape, "heartbeats_late_total") <= missed, "heartbeats go on: a busy machine may have missed another one by now"
         assert 1 <= scrape.value("syncwatch_degradations_total", component="connection", name="branch", reason="heartbeat_timeout")
         assert 1 <= number(scrape, "half_open_total", direction="receive")
 
