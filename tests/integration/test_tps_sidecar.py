@@ -406,6 +406,17 @@ async def test_a_branch_that_knows_another_host(tmp_path: Path) -> None:
             assert 0 == sum(scrape.all("syncwatch_connection_disconnects_total")), "it was never established"
 
 
+async def test_a_branch_with_another_key_than_the_configured_one(tmp_path: Path) -> None:
+    """It cannot read us and closes with 1011: upstream_error, not unauthorized; the branch accepts nobody."""
+    async with rig(tmp_path) as r:
+        r.config["connections"][0]["peer_key"] = key_text(Identity(b"4" * 32).encryption_key)
+        async with r.sidecar(opened=False) as sidecar:
+            seen = await sidecar.until(lambda c: "upstream_error" in held(c))
+            assert (True, True) == (seen["state"] in ("reconnecting", "failed"), "1011" in seen["attempts"]["last_failure"])
+            assert "unauthorized" not in held(seen)
+            assert {False} == {fact.accepted for fact in r.relay.ledger.of(Greeted)}
+
+
 @TRANSPORTS
 async def test_refusals_and_resets(tmp_path: Path, transport: str) -> None:
     """Nobody is let in: attempts fail with their reason, mail waits; a reset is the network's; afterwards everything has come once."""
