@@ -248,8 +248,9 @@ def tps() -> None:
 @click.option("--name", default="branch", show_default=True, help="What this host calls the branch; the connection's name, too.")
 @click.option("--identity-file", default="~/.syncwatch/tps/host.seed", show_default=True, help="The host's seed; made if it is not there, never replaced.")
 @click.option("--mail-dir", default=None, help="Where the branch's mail will be kept; default: ~/.syncwatch/mail/NAME.")
+@click.option("--state-dir", default=None, help="Where history will be kept over restarts; default: ~/.syncwatch/state/NAME.")
 @click.option("--host-id", default="syncwatch", show_default=True, help="What the branch calls this host.")
-def join(token: str, name: str, identity_file: str, mail_dir: str | None, host_id: str) -> None:
+def join(token: str, name: str, identity_file: str, mail_dir: str | None, state_dir: str | None, host_id: str) -> None:
     """Become the host of the branch that printed TOKEN, and print what to configure.
 
     ACTS: from then on the branch lets in this host alone, so give it a branch of its own. Exit code 1: the branch refused, 3: not reachable.
@@ -265,12 +266,14 @@ def join(token: str, name: str, identity_file: str, mail_dir: str | None, host_i
         parsed = token_from_text(token)
     except ValueError as error:
         _fail(f"syncwatch tps join: {error}")
-    given, paths = {"name": name, "identity_file": identity_file, "mail_dir": mail_dir or f"~/.syncwatch/mail/{name}"}, {}
+    given, paths = {"name": name, "identity_file": identity_file, "mail_dir": mail_dir or f"~/.syncwatch/mail/{name}", "state_dir": state_dir or f"~/.syncwatch/state/{name}"}, {}
     try:
         for key, check in (("name", values.name), ("name", values.branch)):
             check(given[key])
-        for key in ("identity_file", "mail_dir"):
+        for key in ("identity_file", "mail_dir", "state_dir"):
             paths[key] = values.path(values.in_home(given[key], os.environ)).absolute()
+        if paths["mail_dir"] == paths["state_dir"]:
+            raise WrongValueError("is where the mail will be kept as well; give it a directory of its own")
         key = "host_id"
         values.host_id(host_id)
     except WrongValueError as error:
@@ -294,7 +297,7 @@ def join(token: str, name: str, identity_file: str, mail_dir: str | None, host_i
         click.echo(f"syncwatch tps join: {parsed.url}: {error}", err=True)
         raise SystemExit(1 if error.reached else UNREACHABLE) from None
     click.echo(f"joined: branch {parsed.fingerprint} at {parsed.url}; its host is now {host_id} {fingerprint(identity.encryption_key)}", err=True)
-    click.echo(Block(name, parsed, paths["identity_file"], paths["mail_dir"]), nl=False)
+    click.echo(Block(name, parsed, paths["identity_file"], paths["mail_dir"], paths["state_dir"]), nl=False)
 
 
 @check.command("rules")

@@ -135,6 +135,7 @@ class Block(msgspec.Struct, frozen=True):
     token: Token
     identity_file: Path
     mail_dir: Path
+    state_dir: Path
 
     def __str__(self) -> str:
         """A configuration with this one connection, in YAML."""
@@ -149,5 +150,6 @@ class Block(msgspec.Struct, frozen=True):
             "peer_key": key_text(self.token.encryption_key),
             "mail_dir": str(self.mail_dir),
         }
-        text: str = yaml.safe_dump({"connections": [keys]}, sort_keys=False, allow_unicode=True, width=1000)
+        text: str = yaml.safe_dump({"state_dir": str(self.state_dir), "connections": [keys]}, sort_keys=False, allow_unicode=True, width=1000)
+        text = text.replace("\nconnections:", "  # totals, and which mail has come, outlive a restart; for one process only\nconnections:", 1)
         return text.replace("dedicated: true\n", "dedicated: true  # this branch belongs to syncwatch alone; its mail comes here\n")

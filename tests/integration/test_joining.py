@@ -50,7 +50,9 @@ async def test_joining_for_real(relay: Relay, tmp_path: Path) -> None:
     identity = Identity(seed.read_bytes())
     assert (0o600, 0o700) == (stat.S_IMODE(seed.stat().st_mode), stat.S_IMODE(seed.parent.stat().st_mode))
     await eventually(lambda: identity.encryption_key == relay.branch.pinned)
-    (block,) = parse(done.out, "printed", {}).connections
+    printed = parse(done.out, "printed", {})
+    assert tmp_path / ".syncwatch" / "state" / "branch" == printed.state_dir
+    (block,) = printed.connections
     assert isinstance(block, TpsHostConnection)
     assert ("branch", "branch", True, seed, key_text(relay.branch.key), tmp_path / ".syncwatch" / "mail" / "branch") == (
         block.name, block.branch, block.dedicated, block.identity_file, block.peer_key, block.mail_dir,
@@ -70,11 +72,12 @@ async def test_options(relay: Relay, tmp_path: Path) -> None:
     """Where the identity and the mail go, what the branch and the host are called; and TCP."""
     port = await relay.open_branch_tcp()
     text = relay.branch.token("127.0.0.1", port, "tcp")
-    done = await run(tmp_path, text, "--identity-file", tmp_path / "keys" / "me", "--mail-dir", tmp_path / "in box", "--name", "b1", "--host-id", "canary.1")
+    done = await run(tmp_path, text, "--identity-file", tmp_path / "keys" / "me", "--mail-dir", tmp_path / "in box", "--state-dir", tmp_path / "a #1", "--name", "b1", "--host-id", "canary.1")
     assert 0 == done.code, done.err
-    (block,) = parse(done.out, "printed", {}).connections
+    printed = parse(done.out, "printed", {})
+    (block,) = printed.connections
     assert isinstance(block, TpsHostConnection)
-    assert ("b1", "b1", f"tcp://127.0.0.1:{port}", tmp_path / "in box") == (block.name, block.branch, block.url, block.mail_dir)
+    assert ("b1", "b1", f"tcp://127.0.0.1:{port}", tmp_path / "in box", tmp_path / "a #1") == (block.name, block.branch, block.url, block.mail_dir, printed.state_dir)
     key = Identity((tmp_path / "keys" / "me").read_bytes()).encryption_key
     await eventually(lambda: key == relay.branch.pinned)
     assert ["b1"] == [fact.name for fact in relay.ledger.of(Greeted)]
@@ -107,6 +110,7 @@ async def test_mistakes(tmp_path: Path) -> None:
         ((good, "--host-id", "a b"), '--host-id: "a b" is not allowed; a host\'s name is'),
         ((good, "--identity-file", ""), "--identity-file: must not be empty"),
         ((good, "--identity-file", tmp_path / "short"), f"--identity-file: {tmp_path}/short: holds 1 bytes, and a seed has 32"),
+        ((good, "--mail-dir", "~/.syncwatch/state/branch"), "--state-dir: is where the mail will be kept as well"),
         ((good, "--mail-dir", "~other/mail"), '--mail-dir: "~other/mail": only your own home directory'),
     ]
     for arguments, expected in cases:
