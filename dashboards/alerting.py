@@ -32,6 +32,10 @@ class Pace:
         """How far a range looks back."""
         return seconds
 
+    def past(self, seconds: float) -> float:
+        """How long something must have been known before it is judged."""
+        return seconds
+
     def hold(self, seconds: float) -> float:
         """How long something must hold before it fires."""
         return seconds
@@ -307,7 +311,9 @@ def _burning(burn: Burn) -> Alert:
 
     def expression(t: Terms) -> str:
         long, short = (UNHEALTHY.format(duration(seconds)) for seconds in (burn.long_s, burn.short_s))
-        found = f"{long} > {limit}\nand\n{short} > {limit}"
+        half = duration(t.pace.past(burn.long_s / 2))
+        known = f"present_over_time({UNHEALTHY.format(duration(300))}[{half}] offset {half})"
+        found = f"{long} > {limit}\nand\n{short} > {limit}\nand\n{known}"
         if burn.severity != "critical":
             return found
         everybody = t.told(burn.short_s, "upstream", "SyncwatchUpstreamDown")
@@ -315,7 +321,10 @@ def _burning(burn: Burn) -> Alert:
         return f"{found}\n{everybody}\n{some}"
 
     pace = "Faster than" if burn.times == 1 else f"{burn.times:g} times as fast as"
-    comment = f"{pace} the budget allows, over {duration(burn.long_s)} and still over the last {duration(burn.short_s)}."
+    comment = (
+        f"{pace} the budget allows, over {duration(burn.long_s)} and still over the last {duration(burn.short_s)}. "
+        "What is known for less than half of that is not judged: bad first minutes are no trend."
+    )
     if burn.severity == "critical":
         comment += " Not if the cause has paged in that time: it may be over, and still be in the windows."
     return Alert(

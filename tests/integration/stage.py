@@ -46,6 +46,10 @@ class Quick(alerting.Pace):
         """5 minutes are 12 s; what looks back for hours looks back over everything."""
         return min(max(seconds / 25, 5), 12) if seconds <= 900 else 120
 
+    def past(self, seconds: float) -> float:
+        """There is hardly any."""
+        return 2
+
     def hold(self, seconds: float) -> float:
         """2 minutes are 4 s, and nothing takes longer than 7."""
         return min(max(seconds / 30, 2), 7)
@@ -61,6 +65,7 @@ class Plan(NamedTuple):
     pace: alerting.Pace
     scrape_s: float
     group_wait_s: float
+    past_s: float  # of budgets: how long Prometheus remembers that all was well before anything starts
     history_s: float  # how long all is well before the faults
     patience_s: float  # how long alerts are waited for
     flap_s: float
@@ -77,6 +82,7 @@ QUICK = Plan(
     pace=Quick(),
     scrape_s=1,
     group_wait_s=2,
+    past_s=0,
     history_s=10,
     patience_s=60,
     flap_s=1.5,
@@ -96,7 +102,7 @@ QUICK = Plan(
 )
 """Everything in about a minute: for tests."""
 
-REAL = Plan(alerting.Pace(), 15, 30, 360, 26 * 60, 90, 420, {}, {}, {}, {}, {}, {})
+REAL = Plan(alerting.Pace(), 15, 30, 73 * 3600, 360, 26 * 60, 90, 420, {}, {}, {}, {}, {}, {})
 """What is shipped, with the defaults of everything: for the benchmark."""
 
 
@@ -249,10 +255,31 @@ class Stage:
             "scrape_configs": [{"job_name": "stage", "file_sd_configs": [{"files": [str(self.folder / "targets.json")], "refresh_interval": "1s"}]}],
         }
         (self.folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
+        await self._remember()
         arguments = [f"--config.file={self.folder / 'prometheus.yaml'}", f"--storage.tsdb.path={self.folder / 'data'}", "--web.enable-lifecycle"]
         # What fires before it has found its Alertmanager is lost until it is sent again.
         arguments.append(f"--rules.alert.resend-delay={alerting.duration(4 * plan.scrape_s)}")
         self.prometheus = f"http://127.0.0.1:{await self._program('prometheus', *arguments)}"
+
+    async def _remember(self) -> None:
+        """The past of the budgets, as the rules would have recorded it."""
+        if not self.plan.past_s:
+            return
+        step_s, now_s = self.plan.scrape_s, time.time()
+        times = [now_s - place * step_s for place in range(int(self.plan.past_s / step_s), 0, -1)]
+        lines: list[str] = []
+        for metric, with_health in ((alerting.HEALTH, True), (alerting.UNHEALTHY.format("5m"), False)):
+            lines.append(f"# TYPE {metric} gauge")
+            for window, count in BURNS.items():
+                labels = f'job="{job(f"burn-{window}")}",component="service"'
+                values = {',health="healthy"': count, ',health="degraded"': 0, ',health="down"': 0} if with_health else {"": 0}
+                lines += [f"{metric}{{{labels}{health}}} {value} {at_s:.3f}" for health, value in values.items() for at_s in times]
+        past = self.folder / "past.txt"
+        past.write_text("\n".join([*lines, "# EOF", ""]))
+        command = [require("promtool"), "tsdb", "create-blocks-from", "openmetrics", str(past), str(self.folder / "data")]
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+        said, _ = await process.communicate()
+        assert process.returncode == 0, said.decode()
 
     def _rules(self, name: str, document: Mapping[str, object]) -> None:
         (self.folder / f"{name}.rules.yaml").write_text(yaml.safe_dump(document))
