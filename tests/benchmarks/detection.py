@@ -77,7 +77,7 @@ def rows(played: Played, plan: Plan) -> list[str]:
 
 def at_least_s(alert: Alert) -> float:
     """What an alert takes by arithmetic: how long its rule holds it back, and for a burn rate the time in which so much of the budget is gone."""
-    name, _, window = alert.title.partition(" ")
+    window = alert.title.partition(" ")[2]
     if not window:
         return hold_s(alert)
     (burn,) = (one for one in alerting.BURNS if alerting.duration(one.long_s) == window)

@@ -50,5 +50,5 @@ def test_the_page_is_written_from_the_run() -> None:
     times = {title: time for (_, title, _), (*_, time) in zip(told(text), table(text), strict=True)}
     assert "2.0 min" == times["SyncwatchWatcherDead"] == times["SyncwatchMirrorStuck"] == times["SyncwatchErrorBudgetBurn 1d"]
     assert "**did not come**" == times["SyncwatchFlapping"]
-    assert "not measured: must hold for 3h" == times["SyncwatchErrorBudgetBurn 3d"]
+    assert "not measured: 28.9 h at least" == times["SyncwatchErrorBudgetBurn 3d"]
     assert "One run, 2026-01-01, a machine." in text
