@@ -63,11 +63,16 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 class Known(msgspec.Struct, frozen=True, gc=False):
-    """Two entries whose contents agreed; with the digest of the contents while one of the entries is racy."""
+    """Two entries whose contents agreed, and the digest of the contents if they were read. `racy`: somebody may have written since without the entries showing it."""
 
     mount: Entry
     project: Entry
     digest: bytes | None = None
+    racy: bool = False
+
+    def proof(self, side: Side, entry: Entry) -> bytes | None:
+        """What the contents on this side must be if the entry alone does not show that nobody wrote."""
+        return self.digest if self.racy or entry != (self.mount if side is Side.MOUNT else self.project) else None
 
 
 class Listing(msgspec.Struct):
@@ -180,10 +185,12 @@ def judge(mount: Entry | None, project: Entry | None, known: Known | None, kind:
     """What becomes of one path that was looked for on both sides; never READ once the digests are given."""
     if mount is None and project is None:
         return SETTLED if known is None else FORGET
-    if known is not None and known.digest is not None and digests is None:
+    if known is not None and known.racy and digests is None:
         return READ
     mount_changed = _changed(mount, known, None if known is None else known.mount, digests, 0)
     project_changed = _changed(project, known, None if known is None else known.project, digests, 1)
+    if digests is None and known is not None and known.digest is not None and mount_changed and project_changed:
+        return READ  # times and permissions alone are no change that could win over another one
     if mount is not None and project is not None:
         return _both(mount, project, known, kind, digests, mount_changed, project_changed)
     if project is None:
@@ -209,7 +216,7 @@ def _changed(entry: Entry | None, known: Known | None, before: Entry | None, dig
 def _both(
     mount: Entry, project: Entry, known: Known | None, kind: Kind, digests: Digests | None, mount_changed: bool, project_changed: bool
 ) -> Decision:
-    if known is not None and known.digest is None and not mount_changed and not project_changed:
+    if digests is None and not mount_changed and not project_changed:
         return SETTLED
     if mount.size == project.size:
         if digests is None:
@@ -218,9 +225,16 @@ def _both(
             return _same_contents(mount, project, known, kind)
     if kind is not Kind.BOTH:
         return Decision(Verdict.CONFLICT if mount_changed else Verdict.COPY, Side.MOUNT)
+    if known is not None and mount_changed and project_changed and _only_permissions(mount, known.mount) and not _only_permissions(project, known.project):
+        return Decision(Verdict.CONFLICT, Side.MOUNT)
     if mount_changed == project_changed:  # both, or neither shows it: then nobody knows who is newer
         return Decision(Verdict.CONFLICT, Side.PROJECT)
     return Decision(Verdict.COPY, Side.PROJECT if mount_changed else Side.MOUNT)
+
+
+def _only_permissions(entry: Entry, before: Entry) -> bool:
+    """Whether a chmod is all that can be seen. Who writes and sets the time back is not seen, so this decides who wins, and not that nothing is kept."""
+    return entry.mode != before.mode and (entry.size, entry.mtime_ns, entry.inode) == (before.size, before.mtime_ns, before.inode)
 
 
 def _same_contents(mount: Entry, project: Entry, known: Known | None, kind: Kind) -> Decision:
@@ -260,7 +274,7 @@ def survey(mount: Listing, project: Listing, known: dict[str, Known], scope: Ite
                     known[path] = Known(entry, other)
                     found.primed += 1
                     continue
-            elif before.digest is None and before.mount == entry and before.project == other:
+            elif not before.racy and before.mount == entry and before.project == other:
                 continue
         undecided.append(path)
     undecided += projects.keys() - mount.files.keys()

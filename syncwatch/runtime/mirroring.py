@@ -357,7 +357,7 @@ class _Work:
                     assert ours is not None
                     assert theirs is not None
                     racy = ours.racy(taken_ns) or theirs.racy(taken_ns)
-                    known[path] = Known(ours, theirs, digests[0] if racy else None)
+                    known[path] = Known(ours, theirs, digests[0], racy)
                     continue
             if decision.verdict is Verdict.FORGET:
                 del known[path]
@@ -473,7 +473,8 @@ class _Work:
         if source.has_file(path) or not source.still_there():
             raise ChangedError  # it came back, or everything went away
         known = self.pair.known[path]
-        target.remove(path, listings[side].files[path], None, known.digest)
+        there = listings[side].files[path]
+        target.remove(path, there, None, known.proof(side, there))
 
     def _discard(self, path: str, decision: Decision, listings: dict[Side, Listing]) -> None:
         side = decision.target
@@ -490,7 +491,7 @@ class _Work:
         there, known = listings[side].files.get(path), self.pair.known.get(path)
         conflict = decision.verdict is Verdict.CONFLICT
         stamp = _now_stamp() if conflict and self.pair.settings.keep_conflicts else None
-        was = None if known is None or conflict else known.digest
+        was = None if known is None or there is None or conflict else known.proof(side, there)
         rules = self.pair.rules
         done = []
         if there is None and path in listings[side].directories and side is Side.MOUNT and self._needed(path, listings[side]):
@@ -508,7 +509,7 @@ class _Work:
         self.copied[side] += 1
         mount, project = (copied.target, copied.source) if side is Side.MOUNT else (copied.source, copied.target)
         racy = not copied.settled or mount.racy(taken_ns) or project.racy(taken_ns)
-        self.pair.known[path] = Known(mount, project, copied.digest if racy else None)
+        self.pair.known[path] = Known(mount, project, copied.digest, racy)
         if not copied.settled:
             self.again.append(path)
         if conflict or copied.aside is not None:

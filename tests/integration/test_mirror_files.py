@@ -160,6 +160,35 @@ def test_both_changed_the_mount_wins_and_the_loser_is_kept_beside(scene: Scene) 
     assert expected == scene.files(Side.MOUNT) == scene.files(Side.PROJECT)
 
 
+@TO_BOTH
+@pytest.mark.parametrize("how", ["touch", "chmod"])
+def test_who_only_touched_a_file_does_not_win_over_who_wrote_it(tmp_path: Path, source: Side, how: str) -> None:
+    """The contents that agreed are known: old ones never replace new ones, also where no loser is kept. A deletion is none of an old file that was touched."""
+    scene = Scene(tmp_path, keep_conflicts=False)
+    here, there = scene.root(source), scene.root(source.other)
+    for name in ("a", "gone"):
+        old(here / name, b"old")
+    scene.compare()
+    for name in ("a", "gone"):
+        os.utime(here / name) if how == "touch" else (here / name).chmod(0o600)
+    (there / "a").write_bytes(b"newer")
+    (there / "gone").unlink()
+    report = scene.compare()
+    assert (True, 0) == (report.clean, report.conflict_count)
+    assert {"a": b"newer"} == scene.files(Side.MOUNT) == scene.files(Side.PROJECT)
+
+
+def test_a_chmod_of_what_was_only_believed_to_be_equal(scene: Scene) -> None:
+    """Nobody has read it: whoever wrote wins, and the other one's is kept."""
+    for side in Side:
+        old(scene.root(side) / "a", side.encode()[:5])
+    scene.compare()
+    (scene.mount / "a").chmod(0o600)
+    (scene.project / "a").write_bytes(b"newer")
+    (kept,) = scene.compare().conflicts
+    assert {"a": b"newer", kept: b"mount"} == scene.files(Side.MOUNT) == scene.files(Side.PROJECT)
+
+
 def test_a_loser_is_not_kept_where_nobody_wants_it(tmp_path: Path) -> None:
     """With keep_conflicts off it is overwritten, and counted all the same."""
     scene = Scene(tmp_path, keep_conflicts=False)

@@ -62,6 +62,13 @@ class Trees:
         self.required.discard(before or b"")
         self.required.add(data)
 
+    def touch(self, side: Side, path: str) -> None:
+        """Another time and other permissions; the same contents."""
+        place = self.roots[side] / path
+        if self._at(place) is not None:
+            os.utime(place)
+            place.chmod(0o600)
+
     def delete(self, side: Side, path: str) -> None:
         """One file, if it is there."""
         place = self.roots[side] / path
@@ -157,6 +164,7 @@ class Model:
 OPERATIONS = st.one_of(
     st.tuples(st.just("write"), SIDES, st.sampled_from(PATHS)),
     st.tuples(st.just("delete"), SIDES, st.sampled_from(PATHS)),
+    st.tuples(st.just("touch"), SIDES, st.sampled_from(PATHS)),
     st.tuples(st.just("flush"), st.none(), st.none()),
 )
 
@@ -186,6 +194,7 @@ def test_a_flush_makes_the_trees_what_the_rules_say(operations: list[tuple[str, 
 MEDDLING = st.one_of(
     st.tuples(st.just("write"), SIDES, st.sampled_from(CLASHING)),
     st.tuples(st.just("delete"), SIDES, st.sampled_from(CLASHING)),
+    st.tuples(st.just("touch"), SIDES, st.sampled_from(CLASHING)),
     st.tuples(st.just("look"), SIDES, st.sampled_from(CLASHING)),
     st.tuples(st.just("flush"), SIDES, st.just("")),
     st.tuples(st.just("kill"), SIDES, st.just("")),
@@ -195,7 +204,7 @@ MEDDLING = st.one_of(
 @CALM
 @given(
     st.lists(MEDDLING, max_size=20),
-    st.dictionaries(st.integers(0, 60), st.tuples(st.sampled_from(["write", "delete", "kill"]), SIDES, st.sampled_from(CLASHING)), max_size=8),
+    st.dictionaries(st.integers(0, 60), st.tuples(st.sampled_from(["write", "delete", "touch", "kill"]), SIDES, st.sampled_from(CLASHING)), max_size=8),
 )
 def test_whatever_happens_in_the_middle_nothing_is_lost(
     operations: list[tuple[str, Side, str]], meddling: dict[int, tuple[str, Side, str]]
@@ -217,7 +226,7 @@ def test_whatever_happens_in_the_middle_nothing_is_lost(
 
         one = pair(both, step)
         for what, side, path in operations:
-            if what in ("write", "delete"):
+            if what in ("write", "delete", "touch"):
                 getattr(both, what)(side, path)
                 continue
             try:

@@ -67,7 +67,7 @@ def test_what_becomes_of_a_path(mount: Entry | None, project: Entry | None, know
 
 
 SAME: Digests = (b"x", b"x")
-RACY = Known(BEFORE, THERE, b"x")
+RACY = Known(BEFORE, THERE, b"x", racy=True)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,42 @@ def test_while_times_prove_nothing_contents_do(mount: Entry | None, project: Ent
     """A pair that was remembered too soon after a write is read, on every side that is there."""
     assert READ == judge(mount, project, RACY, Kind.BOTH)
     assert expected == judge(mount, project, RACY, Kind.BOTH, digests)
+
+
+TOUCHED = Entry(10, 8, 8, 1, 0o600)
+CHMODDED = Entry(10, 5, 9, 1, 0o600)
+READ_BEFORE = Known(BEFORE, THERE, b"x")
+
+
+@pytest.mark.parametrize(
+    ("mount", "project", "digests", "expected"),
+    [
+        (TOUCHED, OTHER, (b"x", b"y"), TO_MOUNT),
+        (NEWER, TOUCHED, (b"y", b"x"), TO_PROJECT),
+        (NEWER, OTHER, (b"y", b"z"), MOUNT_WINS),
+        (TOUCHED, None, (b"x", None), FROM_MOUNT),
+        (TOUCHED, None, (b"y", None), TO_PROJECT),
+        (None, TOUCHED, (None, b"x"), FROM_PROJECT),
+    ],
+)
+def test_where_both_seem_changed_contents_decide(mount: Entry | None, project: Entry | None, digests: Digests, expected: Decision) -> None:
+    """Another time or other permissions alone win over nothing, wherever the contents that agreed were ever read."""
+    assert READ == judge(mount, project, READ_BEFORE, Kind.BOTH)
+    assert expected == judge(mount, project, READ_BEFORE, Kind.BOTH, digests)
+
+
+def test_where_the_contents_were_never_read_a_chmod_does_not_win() -> None:
+    """Whoever wrote does, and the other one is kept: somebody may have set the time back. A touch may be a write."""
+    assert PROJECT_WINS == judge(CHMODDED, OTHER, AGREED, Kind.BOTH)
+    assert MOUNT_WINS == judge(TOUCHED, OTHER, AGREED, Kind.BOTH)
+    assert TO_PROJECT == judge(NEWER, THERE, AGREED, Kind.BOTH)
+
+
+def test_what_proves_that_nobody_wrote() -> None:
+    """The entry alone, unless it was racy or is another one."""
+    assert None is READ_BEFORE.proof(Side.MOUNT, BEFORE)
+    assert b"x" == READ_BEFORE.proof(Side.MOUNT, TOUCHED)
+    assert b"x" == RACY.proof(Side.PROJECT, THERE)
 
 
 def test_equal_contents_are_no_conflict() -> None:
@@ -146,7 +182,7 @@ def test_what_is_old_and_looks_equal_is_believed_once() -> None:
 def test_what_is_settled_is_passed_over_and_what_is_gone_is_not() -> None:
     """Only the known paths of the scope can be missing in it."""
     known = {path: Known(BEFORE, BEFORE) for path in ("here", "gone", "elsewhere")}
-    known["racy"] = Known(BEFORE, BEFORE, b"x")
+    known["racy"] = Known(BEFORE, BEFORE, b"x", racy=True)
     found = survey(listing("here", "racy", "new"), listing("here", "racy"), known, scope=["here", "gone", "racy"])
     assert ["gone", "new", "racy"] == found.undecided
     assert "elsewhere" in survey(listing(), listing(), known).undecided
