@@ -64,7 +64,8 @@ def rows(played: Played, plan: Plan) -> list[str]:
     """One for each alert of each fault. What takes longer than the measurement says so."""
     lines = []
     for name, scenario in SCENARIOS.items():
-        for alert in scenario.alerts:
+        for title in dict.fromkeys(one.title for one in scenario.alerts):  # of several connections in the same trouble, the first
+            alert = next(one for one in scenario.alerts if one.title == title)
             after_s = played.after_s(name, alert)
             told = f"{after_s / 60:.1f} min" if after_s is not None else "**did not come**"
             if after_s is None and too_long(alert, plan):

@@ -28,11 +28,13 @@ from cryptography.x509.oid import NameOID
 
 from dashboards import alerting
 from syncwatch.relay import Relay
-from tests.expressions import INHIBITIONS
+from tests.expressions import INHIBITIONS, ROOT
 from tests.integration.sidecar import PATIENCE_S, WATCHER, Document, Sidecar, running, until
 from tests.requires import require
 
 WORKSPACE = "w1"
+STACK = ROOT / "deploy" / "compose" / "alertmanager.yaml"
+"""Where it is said how alerts are grouped."""
 GONE, QUIET, MAIN, KILLED, CONFIG = "gone", "quiet", "main", "killed", "config"
 ABSENT = "SyncwatchAbsent"
 BURNS = {"1h": 2, "6h": 8, "1d": 18, "3d": 36}
@@ -76,6 +78,11 @@ class Plan(NamedTuple):
     watcher: Mapping[str, Any]
     mirror: Mapping[str, Any]
     health: Mapping[str, str]
+
+    @property
+    def settling_s(self) -> float:
+        """In this time what happens at once has been seen, and has arrived."""
+        return self.group_wait_s + 4 * self.scrape_s
 
 
 QUICK = Plan(
@@ -127,6 +134,9 @@ class Stage:
         self.relays: dict[str, Relay] = {}
         self.sidecars: dict[str, Sidecar] = {}
         self.notifications: list[Notification] = []
+        """Every alert by itself."""
+        self.grouped: list[tuple[Notification, ...]] = []
+        """Every notification as the shipped grouping makes them; of each group the first only."""
         self.sick: set[str] = set()
         """Services that answer 500, by their path."""
         self.expiry_s = 0.0
@@ -155,6 +165,7 @@ class Stage:
         """The webhook, and the services that sidecars ask, on one port."""
         app = web.Application()
         app.router.add_post("/webhook", self._notified)
+        app.router.add_post("/grouped", self._grouped)
         app.router.add_get("/service/{name}", self._service)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
@@ -165,9 +176,11 @@ class Stage:
         return self.base
 
     async def _notified(self, request: web.Request) -> web.Response:
-        at_s = time.monotonic()
-        for alert in (await request.json())["alerts"]:
-            self.notifications.append(Notification(at_s, alert["status"], alert["labels"]))
+        self.notifications += await _alerts(request)
+        return web.Response()
+
+    async def _grouped(self, request: web.Request) -> web.Response:
+        self.grouped.append(await _alerts(request))
         return web.Response()
 
     async def _service(self, request: web.Request) -> web.Response:
@@ -236,7 +249,7 @@ class Stage:
         fresh.rename(self.folder / "targets.json")
 
     async def start_prometheus(self) -> None:
-        """Prometheus with the rules at this stage's pace, and Alertmanager with the shipped inhibitions."""
+        """Prometheus with the rules at this stage's pace, and Alertmanager with the shipped inhibitions and the shipped grouping."""
         (self.folder / "targets.json").write_text("[]")
         plan, alertmanager = self.plan, f"127.0.0.1:{await self._alertmanager()}"
         budget = alerting.Scope('job=~"burn.*"', 'job=~"burn.*"')
@@ -292,9 +305,12 @@ class Stage:
             assert answer.status == 200, await answer.text()
 
     async def _alertmanager(self) -> int:
+        group_by = yaml.safe_load(STACK.read_text())["route"]["group_by"]
+        grouped = {"receiver": "grouped", "group_by": group_by, "group_wait": alerting.duration(self.plan.settling_s), "group_interval": "1h", "continue": True}
+        each = {"receiver": "webhook", "group_by": ["..."], "group_wait": alerting.duration(self.plan.group_wait_s), "group_interval": "2s"}
         config = {
-            "route": {"receiver": "webhook", "group_by": ["..."], "group_wait": alerting.duration(self.plan.group_wait_s), "group_interval": "2s"},
-            "receivers": [{"name": "webhook", "webhook_configs": [{"url": f"{self.base}/webhook"}]}],
+            "route": {"receiver": "webhook", "routes": [grouped, each]},
+            "receivers": [{"name": name, "webhook_configs": [{"url": f"{self.base}/{name}"}]} for name in ("webhook", "grouped")],
             **yaml.safe_load(INHIBITIONS.read_text()),
         }
         (self.folder / "alertmanager.yaml").write_text(yaml.safe_dump(config))
@@ -387,6 +403,12 @@ def job(sidecar: str) -> str:
     return sidecar if sidecar.startswith(("burn", GONE)) else "syncwatch"
 
 
+async def _alerts(request: web.Request) -> tuple[Notification, ...]:
+    """What Alertmanager sent in one request."""
+    at_s = time.monotonic()
+    return tuple(Notification(at_s, alert["status"], alert["labels"]) for alert in (await request.json())["alerts"])
+
+
 async def _ended(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
@@ -429,6 +451,7 @@ async def _sidecars(s: Stage) -> None:
     connections = [
         *[await s.ring(name, "up") for name in ("up", "up2", "up3")],
         *[await s.ring(name, name) for name in ("down", "unverified", "refused", "flapping", "lost", "contradicted", "blip")],
+        await s.ring("unverified2", "unverified"),
         await s.ring("expired", "expired", f"https://127.0.0.1:{port}", **secure),
         await s.ring("canary", "canary", **canary),
         await s.files("polling"),

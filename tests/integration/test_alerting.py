@@ -71,6 +71,15 @@ def test_where_nothing_happens_nothing_arrives(played: Played) -> None:
     assert "" == "\n".join(f"{one.status} {one.title} {dict(one.labels)}" for one in played.notifications if one.labels.get("instance") == QUIET)
 
 
+def test_one_server_is_one_notification(played: Played) -> None:
+    """Grouped as the Compose file's Alertmanager does: of several connections to one server that are in the same trouble, one tells, and of no other server's."""
+    (expected,) = [{alert.labels["connection"] for alert in SCENARIOS["stream_unverified"].alerts}]
+    assert len(expected) > 1
+    told = [[one.labels for one in group] for group in played.grouped if "SyncwatchStreamUnverified" == group[0].title]
+    assert [expected] == [seen for group in told if (seen := {one["connection"] for one in group}) & expected]
+    assert len(told) == len({one["upstream"] for group in told for one in group})
+
+
 def test_no_panel_is_empty(played: Played) -> None:
     """After all this every query of every dashboard has something to show."""
     empty = {expression for expression in PANELS if not played.found[filled(expression)]}

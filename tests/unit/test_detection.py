@@ -12,8 +12,8 @@ from tests.integration.stage import REAL, Notification
 SEVERITIES = {" ".join(filter(None, (rule["alert"], rule["labels"].get("window")))): rule["labels"]["severity"] for rule in alerts()}
 """Of every rule, by its alert and, where it has one, its window."""
 
-FAULTS = [(one.fault, alert.title, SEVERITIES[alert.title]) for one in SCENARIOS.values() for alert in one.alerts]
-"""What the page has to tell of."""
+FAULTS = list(dict.fromkeys((one.fault, alert.title, SEVERITIES[alert.title]) for one in SCENARIOS.values() for alert in one.alerts))
+"""What the page has to tell of; several connections in the same trouble are one row."""
 
 
 def table(text: str) -> list[list[str]]:
@@ -35,7 +35,7 @@ def played(*without: str) -> Played:
         Notification(120.0, "firing", {"alertname": name, **({"window": window} if window else {}), **alert.labels})
         for alert in came for name, _, window in [alert.title.partition(" ")]
     )  # fmt: skip
-    return Played(dict.fromkeys(SCENARIOS, 0.0), notifications, (), {})
+    return Played(dict.fromkeys(SCENARIOS, 0.0), notifications, (), (), {})
 
 
 def test_every_rule_is_played() -> None:
