@@ -148,7 +148,7 @@ class Tree:
             listing.files[path] = entry_of(seen)
         elif not stat.S_ISDIR(seen.st_mode):
             listing.specials.add(path)
-        else:
+        elif not self.rules.ignores.directory(path):
             try:
                 inner = os.open(name, DIRECTORY, dir_fd=fd)
             except OSError as error:

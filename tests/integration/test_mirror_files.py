@@ -340,6 +340,21 @@ def test_patterns_count_from_their_change_on(scene: Scene) -> None:
     assert {".agentignore"} == set(scene.files(Side.MOUNT))
 
 
+@pytest.mark.parametrize("pattern", ["secret/", "/secret/", "s*t/", "secret"])
+@pytest.mark.parametrize("given", ["ignore", ".agentignore"])
+def test_a_directory_that_is_ignored_is_not_looked_into(tmp_path: Path, given: str, pattern: str) -> None:
+    """Nor where an event names the directory itself, or one above it."""
+    scene = Scene(tmp_path, ignore=(pattern,) if given == "ignore" else ())
+    if given == ".agentignore":
+        (scene.project / ".agentignore").write_text(pattern)
+    assert scene.compare().clean
+    old(scene.project / "secret/x/y")
+    old(scene.project / "secret/z")
+    for paths in (("secret",), ("secret/x",), ("secret/z",)):
+        assert (True, 0) == ((report := scene.compare(*paths)).clean, report.moved)
+    assert not (scene.mount / "secret").exists()
+
+
 PATTERNS_AS_NOBODY = """
     import json, os, sys
     from pathlib import Path
