@@ -249,10 +249,10 @@ def _same_contents(mount: Entry, project: Entry, known: Known | None, kind: Kind
 
 
 class Survey(msgspec.Struct):
-    """The paths of two listings about which something is to be decided; all others agree. `skipped`: nothing can be said about them, and why."""
+    """The paths of two listings about which something is to be decided; all others agree, `primed` for the first time. `skipped`: nothing can be said about them, and why."""
 
     undecided: list[str] = []
-    primed: int = 0
+    primed: list[str] = []
     skipped: dict[str, str] = {}
 
 
@@ -272,7 +272,7 @@ def survey(mount: Listing, project: Listing, known: dict[str, Known], scope: Ite
                 gap_ns = entry.mtime_ns - other.mtime_ns
                 if entry.size == other.size and -SAME_TIME_NS <= gap_ns <= SAME_TIME_NS and entry.mtime_ns < old_ns:
                     known[path] = Known(entry, other)
-                    found.primed += 1
+                    found.primed.append(path)
                     continue
             elif not before.racy and before.mount == entry and before.project == other:
                 continue

@@ -533,6 +533,27 @@ class Tree:
         finally:
             os.close(source)
 
+    def make_read_only(self, path: str, expected: Entry) -> Entry | None:
+        """Take everybody's right to write from a file that is as it was seen; None: it has other names, whose permissions are not ours to change. Raises: ChangedError, BlockedError, OSError."""
+        with self.parent(path) as (fd, name):
+            try:
+                file = os.open(name, READING, dir_fd=fd)
+            except OSError as error:
+                raise _changed_or(error) from error
+            try:
+                seen = os.fstat(file)
+                self._expect(seen, expected)
+                if seen.st_nlink != 1:
+                    return None
+                self.step("attributes")
+                os.fchmod(file, seen.st_mode & 0o7555)
+                after = entry_of(os.fstat(file))
+            finally:
+                os.close(file)
+        if (after.size, after.mtime_ns) != (expected.size, expected.mtime_ns):
+            raise ChangedError
+        return after
+
     def remove(self, path: str, expected: Entry, stamp: str | None, was: bytes | None = None) -> str | None:
         """Delete a file that is still as it was seen; with a `stamp` it is kept beside. Returns the name that it has then. `was`: as in `copy_from`.
 

@@ -26,6 +26,7 @@ from syncwatch.core.mirror_rules import (
     Deletions,
     Digests,
     Entry,
+    Kind,
     Known,
     Listing,
     Rules,
@@ -85,6 +86,7 @@ class Pair:
         self._own: dict[Side, Marker] = {side: Marker() for side in Side}
         self._agent_files: dict[str, str | None] = {}  # as they were read last, if they could be
         self._held = False
+        self._guarded = False  # the mount's copies of read-only files cannot be written, as far as was seen
         self.bad_patterns: dict[str, str] = {}
         self.unread_patterns: dict[str, str] = {}
         self._tidied = False
@@ -151,7 +153,7 @@ class Pair:
         self.known.clear()
         self.emptied.clear()
         self._deletions = Deletions(self.settings.hold_s)
-        self._tidied = False
+        self._tidied = self._guarded = False
         if Side.PROJECT in replaced:
             self._agent_files.clear()
         for side in replaced:
@@ -188,6 +190,7 @@ class Pair:
         for name, text in texts.items():
             (ignore if name.endswith("ignore") else read_only).extend(self._patterns(name, text or ""))
         self.rules = Rules(ignore, read_only)
+        self._guarded = False
         covers = self.rules.ours
         self.known = {path: one for path, one in self.known.items() if not covers(path)}
         return True
@@ -323,7 +326,33 @@ class _Work:
             for path, why in listing.unread.items():
                 self.errors[path or "."] = f"cannot be read: {why.lower()}"
         taken_ns = min(mount.taken_ns, project.taken_ns)
-        self._act(self._decided(found.undecided, mount, project, taken_ns), mount, project, taken_ns)
+        actions = self._decided(found.undecided, mount, project, taken_ns)
+        if self.acts and pair.rules.read_only:
+            actions += self._guard([*found.primed, *found.undecided] if pair._guarded or paths is not None else list(mount.files), mount)
+            pair._guarded = pair._guarded or paths is None
+        self._act(actions, mount, project, taken_ns)
+
+    def _guard(self, paths: Iterable[str], mount: Listing) -> list[tuple[str, Decision]]:
+        """Take the right to write from the mount's read-only files that agree; those that must be copied for it are returned."""
+        known, rules = self.pair.known, self.pair.rules
+        copies: list[tuple[str, Decision]] = []
+        for path in paths:
+            entry, before = mount.files.get(path), known.get(path)
+            if entry is None or before is None or before.mount != entry or not entry.mode & 0o222 or rules.kind(path) is not Kind.READ_ONLY:
+                continue
+            known[path] = msgspec.structs.replace(before, racy=True)  # looked at again unless it is done
+            self._try(path, "made read-only", lambda path=path, entry=entry, before=before: self._guard_one(path, entry, before, copies))  # type: ignore[misc]
+        return copies
+
+    def _guard_one(self, path: str, entry: Entry, before: Known, copies: list[tuple[str, Decision]]) -> None:
+        try:
+            done = self.mount.make_read_only(path, entry)
+        except PermissionError:  # somebody else's file
+            done = None
+        if done is None:
+            copies.append((path, Decision(Verdict.COPY, Side.MOUNT)))
+        else:
+            self.pair.known[path] = msgspec.structs.replace(before, mount=done)
 
     def _scope(self, paths: Iterable[str], mount: Listing, project: Listing) -> list[str]:
         """The known paths that a look at `paths` has seen, there or not."""

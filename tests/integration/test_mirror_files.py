@@ -240,6 +240,69 @@ def test_a_read_only_path_flows_into_the_mount_only(tmp_path: Path) -> None:
     assert b"right" == copy.read_bytes()
 
 
+def test_read_only_files_that_agree_already_cannot_be_written_either(tmp_path: Path) -> None:
+    """Those that were equal at first, those that become read-only by the project's own word, and one that was made writable again without being written."""
+    scene = Scene(tmp_path, read_only=("docs/",))
+    for side in Side:
+        for name in ("docs/a", "src/b", "free"):
+            old(scene.root(side) / name, b"same").chmod(0o664)
+    (scene.mount / "docs/young").write_bytes(b"young")
+    (scene.project / "docs/young").write_bytes(b"young")
+
+    def modes() -> list[int]:
+        return [stat.S_IMODE((scene.mount / name).stat().st_mode) for name in ("docs/a", "docs/young", "src/b", "free")]
+
+    report = scene.compare()
+    assert (True, 0, [0o444, 0o444, 0o664, 0o664]) == (report.clean, report.moved, modes())
+    (scene.project / ".agentreadonly").write_text("src/")
+    (scene.mount / "docs/a").chmod(0o644)
+    assert scene.compare("docs/a", ".agentreadonly").clean
+    assert [0o444, 0o444, 0o444, 0o664] == modes()
+    assert (True, 0) == ((report := scene.compare()).clean, report.moved)
+    assert 0o664 == stat.S_IMODE((scene.project / "docs/a").stat().st_mode), "the project's is nobody's to change"
+
+
+def test_a_read_only_file_with_other_names_gets_a_copy(tmp_path: Path) -> None:
+    """Permissions belong to all names of a file, also those outside the roots: none of them changes."""
+    scene = Scene(tmp_path, read_only=("a", "b"))
+    outside = old(tmp_path / "outside")
+    old(scene.project / "a")
+    old(scene.project / "b")
+    os.link(outside, scene.mount / "a")
+    os.link(scene.project / "b", scene.mount / "b")
+    before = outside.stat().st_mode
+    assert scene.compare().clean
+    assert [before, before] == [outside.stat().st_mode, (scene.project / "b").stat().st_mode]
+    assert [0o444] * 2 == [stat.S_IMODE((scene.mount / name).stat().st_mode) for name in "ab"]
+
+
+def test_a_read_only_file_whose_permissions_cannot_be_changed_is_tried_again(tmp_path: Path) -> None:
+    """Named as an error, and done when it is possible."""
+    scene = Scene(tmp_path, read_only=("a",))
+    for side in Side:
+        old(scene.root(side) / "a")
+
+    def fail(what: str) -> None:
+        if what == "attributes":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    scene.on_step = fail
+    for report in (scene.compare(), scene.compare("a")):
+        assert {"a": "cannot be made read-only: input/output error"} == report.errors
+    scene.on_step = lambda _: None
+    assert scene.compare("a").clean
+    assert 0o444 == stat.S_IMODE((scene.mount / "a").stat().st_mode)
+
+
+def test_observing_takes_no_permissions(tmp_path: Path) -> None:
+    """Who observes writes nothing, and no chmod either."""
+    scene = Scene(tmp_path, acts=False, read_only=("a",))
+    for side in Side:
+        old(scene.root(side) / "a").chmod(0o664)
+    assert scene.compare().clean
+    assert 0o664 == stat.S_IMODE((scene.mount / "a").stat().st_mode)
+
+
 def test_git_never_flows_back(scene: Scene) -> None:
     """Below `.git`, where it is not left out, the project wins."""
     old(scene.project / ".git/HEAD", b"main")
