@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,7 @@ import pytest
 from syncwatch.core.health import Reason
 from syncwatch.core.ignores import Ignores
 from syncwatch.core.states import FileChange, SentinelResult, WatchMode, WatchTrouble
-from syncwatch.runtime.inotify import Sink, Tree, Worker
+from syncwatch.runtime.inotify import IN_Q_OVERFLOW, Kernel, Sink, Tree, Worker
 from syncwatch.runtime.watcher import make_worker
 from tests.integration.watcher_parts import FAST, NAME, held, watching
 from tests.requires import require
@@ -194,11 +195,35 @@ async def test_a_root_that_is_renamed_and_replaced(tmp_path: Path, level: str) -
         await watched.notices_changes()
 
 
-async def test_an_overflow_of_the_queue(tmp_path: Path) -> None:
-    """More events than the kernel keeps, for real: said, counted, everything is to be looked at again, and a directory that was made meanwhile is watched."""
-    most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
-    if most > 100_000:
-        pytest.skip(f"a queue of {most} events takes too long to fill")
+def _kernels() -> list[str]:
+    """Every kernel forgets in the same way, but some machines let it keep more than a test can fill: there a queue of ours stands for its own."""
+    limit = Path("/proc/sys/fs/inotify/max_queued_events")
+    real = limit.exists() and int(limit.read_text()) <= 100_000
+    return ["a queue of ours", "the kernel's queue"] if real else ["a queue of ours"]
+
+
+def _keeps(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is in the queue so many events are told, and then that more came, as the kernel does."""
+    read = Kernel.read
+
+    def bounded(self: Kernel) -> Iterator[tuple[int, int, bytes]]:
+        for number, event in enumerate(read(self)):
+            if number == most:
+                yield -1, IN_Q_OVERFLOW, b""
+            elif number < most:
+                yield event
+
+    monkeypatch.setattr(Kernel, "read", bounded)
+
+
+@pytest.mark.parametrize("queue", _kernels())
+async def test_an_overflow_of_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, queue: str) -> None:
+    """More events than are kept: said, counted, everything is to be looked at again, and a directory that was made meanwhile is watched."""
+    if queue == "a queue of ours":
+        most = 1_000
+        _keeps(most, monkeypatch)
+    else:
+        most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     first, second = tmp_path / "first", tmp_path / "second"
     first.write_text("x")
     second.write_text("x")
