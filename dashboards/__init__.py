@@ -1,4 +1,4 @@
-"""Grafana dashboards, alert rules and the Python that writes the dashboards' JSON.
+"""Grafana dashboards, alert rules and the Python that writes both.
 
-Nothing here runs in the sidecar. `python -m dashboards.build` writes `json/`; `rules/` is written by hand and proven by promtool.
+Nothing here runs in the sidecar. `python -m dashboards.build` writes `json/` and `rules/`; the cases in `rules/tests/` are written by hand, for promtool.
 """

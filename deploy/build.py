@@ -9,11 +9,12 @@ kustomization that makes ConfigMaps of them (kustomize reads no file outside of 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+
+from dashboards.generated import Generated
 
 DIRECTORY = Path(__file__).parent
 DASHBOARDS = Path(__file__).parents[1] / "dashboards"
@@ -80,42 +81,8 @@ def _from(line: str, path: Path) -> str:
     return f"{line}\n{rest}"
 
 
-def drift(directory: Path) -> list[str]:
-    """Names of files that differ, are missing, or belong to nothing."""
-    paths = [*directory.glob(f"{BOARDS}/*.json"), *(directory / name for name in (LIST, RULE, ALERTMANAGER))]
-    found = {path.relative_to(directory).as_posix(): path.read_bytes() for path in paths if path.exists()}
-    wanted = files()
-    return sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
-
-
-def write(directory: Path) -> list[str]:
-    """Make `directory` hold exactly these files; returns the names of files written or removed. Raises: OSError when it cannot."""
-    wanted, changed = files(), drift(directory)
-    for name in changed:
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if name in wanted:
-            path.write_bytes(wanted[name])
-        else:
-            path.unlink()
-    return changed
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.build", description="Write the rules and dashboards for Kubernetes.")
-    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 on any difference")
-    parser.add_argument("--directory", type=Path, default=DIRECTORY, help="default: %(default)s")
-    options = parser.parse_args(arguments)
-    if not options.check:
-        for name in write(options.directory):
-            print(f"{options.directory / name}: updated")
-        return 0
-    different = drift(options.directory)
-    for name in different:
-        print(f"{options.directory / name}: not what dashboards/ says; run: python -m deploy.build", file=sys.stderr)
-    return 1 if different else 0
-
+BUILD = Generated("deploy.build", "Write the rules and dashboards for Kubernetes.", DIRECTORY, (LIST, RULE, ALERTMANAGER, f"{BOARDS}/*.json"), files)
+drift, write, main = BUILD.drift, BUILD.write, BUILD.main
 
 if __name__ == "__main__":
     sys.exit(main())
