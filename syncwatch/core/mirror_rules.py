@@ -59,7 +59,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
     def racy(self, taken_ns: int) -> bool:
         """Whether a write after the look at `taken_ns` could leave the entry as it is."""
-        return self.ctime_ns > taken_ns - RACY_NS and abs(taken_ns - self.mtime_ns) < RACY_NS
+        return min(self.ctime_ns, self.mtime_ns) > taken_ns - RACY_NS  # also in the future: the look may have taken long, or the file system has a clock of its own
 
 
 class Known(msgspec.Struct, frozen=True, gc=False):

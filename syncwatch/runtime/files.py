@@ -57,12 +57,13 @@ def entry_of(seen: os.stat_result) -> Entry:
 
 
 class Copied(msgspec.Struct, frozen=True):
-    """A copy that was made: both files afterwards, the digest of the contents, and whether the source held still."""
+    """A copy that was made: both files afterwards, the digest of the contents, whether the source held still, and whether the target looks as it was made."""
 
     source: Entry
     target: Entry
     digest: bytes
     settled: bool
+    untouched: bool = True
     aside: str | None = None
 
 
@@ -77,6 +78,7 @@ class Tree:
         self.rules = rules
         self.step = step
         self.cancelled: Callable[[], bool] = lambda: False
+        self.left_behind = False  # something failed so that a file of somebody's has a temporary name: `recover` gives it one that can be seen
         self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.identity = _identity(os.fstat(self.fd))
 
@@ -407,6 +409,7 @@ class Tree:
                 _own(made, before)
                 os.fchmod(made, mode(before.st_mode & 0o777))
                 os.utime(made, ns=(before.st_atime_ns, before.st_mtime_ns))
+                as_made = os.fstat(made)
             finally:
                 os.close(made)
             if target is None:
@@ -424,7 +427,8 @@ class Tree:
         after = os.stat(name, dir_fd=fd, follow_symlinks=False)
         if after.st_ino != own or not stat.S_ISREG(after.st_mode):
             raise ChangedError
-        return Copied(entry_of(before), entry_of(after), digest, settled, aside)
+        untouched = (after.st_size, after.st_mtime_ns) == (as_made.st_size, as_made.st_mtime_ns)
+        return Copied(entry_of(before), entry_of(after), digest, settled, untouched, aside)
 
     def _fill(self, source: int, made: int) -> tuple[os.stat_result, bytes, bool]:
         """Copy until the source held still meanwhile. What was finished before the last try began is in it in any case."""
@@ -494,17 +498,26 @@ class Tree:
             self._exchange(fd, swap, name, third, own)
         except FileNotFoundError as error:
             raise ChangedError from error
-        if not self._came(fd, swap, target, was):
-            self.step("put back")
-            with contextlib.suppress(FileNotFoundError, ChangedError):
-                self._exchange(fd, swap, name, third, own)
-            if os.stat(swap, dir_fd=fd, follow_symlinks=False).st_ino != own:
-                self.set_aside(fd, swap, _now_stamp(), name)
-            raise ChangedError
-        if stamp is not None:
-            return self.set_aside(fd, swap, stamp, name)
-        self.step("unlink")
-        os.unlink(swap, dir_fd=fd)
+        try:
+            unreadable = None
+            try:
+                came = self._came(fd, swap, target, was)
+            except OSError as error:
+                came, unreadable = False, error
+            if not came:
+                self.step("put back")
+                with contextlib.suppress(FileNotFoundError, ChangedError):
+                    self._exchange(fd, swap, name, third, own)
+                if os.stat(swap, dir_fd=fd, follow_symlinks=False).st_ino != own:
+                    self.set_aside(fd, swap, _now_stamp(), name)
+                raise unreadable or ChangedError
+            if stamp is not None:
+                return self.set_aside(fd, swap, stamp, name)
+            self.step("unlink")
+            os.unlink(swap, dir_fd=fd)
+        except OSError:
+            self.left_behind = True
+            raise
         return None
 
     def _exchange(self, fd: int, swap: str, name: str, third: str, own: int) -> None:
@@ -517,6 +530,9 @@ class Tree:
             else:
                 self.set_aside(fd, third, _now_stamp(), name)
             raise ChangedError from error
+        except OSError:
+            self.left_behind = True  # perhaps: where it takes three steps, the second may have failed, and its way back too
+            raise
 
     def _came(self, fd: int, swap: str, expected: Entry, was: bytes | None) -> bool:
         """Whether what was taken away is what it was meant to be. Renaming changes the ctime, so that one cannot be compared."""
@@ -567,17 +583,24 @@ class Tree:
                 rename_new(name, swap, fd)
             except OSError as error:
                 raise _changed_or(error) from error
-            if not self._came(fd, swap, expected, was):
-                self.step("put back")
+            try:
+                if not self._came(fd, swap, expected, was):
+                    self.step("put back")
+                    try:
+                        rename_new(swap, name, fd)
+                    except FileExistsError:
+                        self.set_aside(fd, swap, _now_stamp(), name)
+                    raise ChangedError
+                if stamp is not None:
+                    return self.set_aside(fd, swap, stamp, name)
+                self.step("unlink")
+                os.unlink(swap, dir_fd=fd)
+            except OSError:
                 try:
                     rename_new(swap, name, fd)
-                except FileExistsError:
-                    self.set_aside(fd, swap, _now_stamp(), name)
-                raise ChangedError
-            if stamp is not None:
-                return self.set_aside(fd, swap, stamp, name)
-            self.step("unlink")
-            os.unlink(swap, dir_fd=fd)
+                except OSError:
+                    self.left_behind = True
+                raise
             return None
 
     def remove_directory(self, path: str, expected: tuple[int, int] | None = None) -> None:

@@ -145,6 +145,7 @@ class Pair:
         self._see_markers(trees)
         work = _Work(self, trees, full)
         work.run(None if full else tuple(path for path in job.paths or () if path and not self.rules.ours(path)))
+        self._tidied = self._tidied and not any(tree.left_behind for tree in trees.values())
         gone = {side: f"{tree.path} is not there any more" for side, tree in trees.items() if not tree.still_there()}
         return work.report(full, replaced, gone)
 
@@ -537,7 +538,7 @@ class _Work:
         copied = done[0]
         self.copied[side] += 1
         mount, project = (copied.target, copied.source) if side is Side.MOUNT else (copied.source, copied.target)
-        racy = not copied.settled or mount.racy(taken_ns) or project.racy(taken_ns)
+        racy = not copied.settled or not copied.untouched or mount.racy(taken_ns) or project.racy(taken_ns)
         self.pair.known[path] = Known(mount, project, copied.digest, racy)
         if not copied.settled:
             self.again.append(path)
@@ -579,13 +580,17 @@ class _Work:
         return False
 
     def _tidy(self, mount: Listing, project: Listing) -> None:
-        """What an earlier process left unfinished, once."""
+        """What an earlier process left unfinished, or a disk that failed in the wrong moment; once, or until it is done."""
         self.pair._tidied = True
         for tree, listing in ((self.mount, mount), (self.project, project)):
             for path in listing.strays:
                 try:
                     kept = tree.recover(path, _now_stamp())
-                except (OSError, ChangedError, BlockedError):
+                except OSError as error:
+                    self.errors[path] = _sentence("given a name that can be seen", error)
+                    self.pair._tidied = False
+                    continue
+                except (ChangedError, BlockedError):
                     continue
                 if kept is not None:
                     self._kept(path, kept)

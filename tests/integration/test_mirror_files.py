@@ -18,7 +18,7 @@ import pytest
 from syncwatch.core.mirror_rules import MARKER, Side
 from syncwatch.runtime import renaming
 from syncwatch.runtime.clock import Clock
-from syncwatch.runtime.files import CancelledError, KilledError
+from syncwatch.runtime.files import CancelledError, KilledError, Tree
 from tests.integration.mirror_parts import NOBODY, OLD_NS, Scene, apart, old
 
 TO_BOTH = pytest.mark.parametrize("source", Side)
@@ -1035,3 +1035,93 @@ def test_directories_of_a_root_that_was_replaced_stay(scene: Scene) -> None:
     scene.mount.mkdir()
     assert scene.compare().replaced
     assert (scene.project / "a").is_dir()
+
+
+# ------------------------------------------------------------------ between two steps
+
+
+@TO_BOTH
+def test_a_write_right_after_a_copy_was_published_is_no_agreement(scene: Scene, source: Side) -> None:
+    """Whoever writes into the new file before it is looked at has changed it, whatever time it says: the next comparison brings it over, or keeps it."""
+    here, there = scene.root(source), scene.root(source.other)
+    old(here / "a")
+    scene.compare()
+    old(here / "a", b"newer")
+
+    def write(what: str) -> None:
+        if what == "unlink" and (there / "a").read_bytes() == b"newer":
+            old(there / "a", b"somebody's")
+
+    scene.on_step = write
+    scene.compare()
+    scene.on_step = lambda _: None
+    scene.compare()
+    assert b"somebody's" in scene.files(Side.MOUNT).values()
+    assert scene.files(Side.MOUNT) == scene.files(Side.PROJECT)
+
+
+@pytest.mark.parametrize("step", ["aside", "put back"])
+def test_a_loser_that_could_not_be_given_its_name_gets_it_later(scene: Scene, step: str) -> None:
+    """Without a restart: a directory that had no room for one more name, or a disk that failed in that moment, hides nothing for long."""
+    old(scene.mount / "a", b"mount's")
+    old(scene.project / "a", b"project's")
+    failed = False
+
+    def fail(what: str) -> None:
+        nonlocal failed
+        if what == "unlink" or what == step:
+            failed = failed or what == step
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patched:
+        if step == "put back":
+            patched.setattr(Tree, "_came", lambda *_: False)
+        scene.on_step = fail
+        assert scene.compare().errors
+    assert failed
+    scene.on_step = lambda _: None
+    scene.compare()
+    scene.compare()
+    assert {b"mount's", b"project's"} <= set(scene.files(Side.PROJECT).values())
+    assert not [name for name in os.listdir(scene.project) if name.startswith(".syncwatch-")]
+    assert scene.files(Side.MOUNT) == scene.files(Side.PROJECT)
+
+
+@pytest.mark.parametrize("what", ["copied", "deleted"])
+def test_a_file_whose_contents_cannot_be_proven_is_put_back(scene: Scene, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """It was taken away to be replaced or deleted, and then the disk does not let it be read: it stays, under its name."""
+    (scene.mount / "a").write_bytes(b"young")
+    scene.compare()
+    if what == "copied":
+        old(scene.mount / "a", b"newer")
+    else:
+        (scene.mount / "a").unlink()
+
+    def unreadable(*_: object) -> bool:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Tree, "_came", unreadable)
+        assert {"a": f"cannot be {what}: input/output error"} == scene.compare().errors
+    assert {"a": b"young"} == scene.files(Side.PROJECT)
+    assert scene.compare().clean
+    assert scene.files(Side.MOUNT) == scene.files(Side.PROJECT)
+
+
+def test_a_file_that_was_taken_and_could_not_be_deleted_comes_back(scene: Scene) -> None:
+    """A deletion that fails at its last step leaves the file where it was."""
+    old(scene.mount / "a")
+    old(scene.mount / "b")
+    scene.compare()
+    (scene.project / "a").unlink()
+
+    def fail(what: str) -> None:
+        if what == "unlink":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    scene.on_step = fail
+    assert {"a": "cannot be deleted: input/output error"} == scene.compare().errors
+    assert {"a": b"old", "b": b"old"} == scene.files(Side.MOUNT)
+    scene.on_step = lambda _: None
+    assert scene.compare().clean
+    assert {"b": b"old"} == scene.files(Side.MOUNT) == scene.files(Side.PROJECT)

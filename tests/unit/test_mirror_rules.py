@@ -206,6 +206,8 @@ def test_a_fresh_write_is_racy_until_the_coarsest_clock_has_ticked() -> None:
     assert Entry(1, now_ns - RACY_NS + 1, now_ns - RACY_NS + 1, 1, 0).racy(now_ns)
     assert not Entry(1, now_ns - RACY_NS, now_ns - RACY_NS, 1, 0).racy(now_ns)
     assert not Entry(1, 5, now_ns, 1, 0).racy(now_ns)
+    assert Entry(1, now_ns + 3 * RACY_NS, now_ns + 3 * RACY_NS, 1, 0).racy(now_ns), "written while a long comparison ran"
+    assert not Entry(1, now_ns + 3 * RACY_NS, now_ns - RACY_NS, 1, 0).racy(now_ns), "only its time lies in the future"
 
 
 def test_what_is_ours_or_left_out_is_no_business_of_the_mirror() -> None:
