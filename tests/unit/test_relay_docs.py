@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
+
 from syncwatch.cli import relay
 from syncwatch.relay import kinds, logfacts
 from syncwatch.relay.ledger import Fact
@@ -28,6 +30,21 @@ def named(text: str) -> set[str]:
 def test_every_fault_is_described() -> None:
     """And no other."""
     assert {kinds.name_of(kind) for kind in kinds.AnyFault.__args__} == named(section("Faults"))
+
+
+def test_every_field_of_a_fault_is_described() -> None:
+    """In the row of its fault; the fields that all faults have are named before."""
+    told = section("Faults")
+    common = {field.encode_name for field in msgspec.structs.fields(kinds.FaultSpec)}
+    assert {"agent", "protocol", "times"} == common == {name for name in common if f"`{name}`" in told.partition("\n| fault | does |")[0]}
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", told.partition("<!-- fields: generated -->\n")[2], re.MULTILINE))
+    for kind in kinds.AnyFault.__args__:
+        fields = {field.encode_name for field in msgspec.structs.fields(kind)} - common
+        named_there = set(re.findall(r"(?:^|; )`(\w+)`", rows[kinds.name_of(kind)])) - common
+        assert fields == named_there, kinds.name_of(kind)
+    assert "`after` 0 or more; `then` `ack`, `drop`, `no_ack` (`ack`); `claim` `all`, `sent` (`all`)" == rows["cut_replay"]
+    assert "`retry_after_s` 0 to 86400 or `null` (`1`)" == rows["rate_limit"].split("; ")[0]
+    assert ("`delay_s` 0 to 86400", "no others") == (rows["slow_pong"], rows["hang"])
 
 
 def test_every_fact_is_described() -> None:
