@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 USAGE = 2
 UNREACHABLE = 3
+STATUS_USAGE = 64
+"""As sysexits has it: where 2 says that something is down, a mistake in the question must not say so too."""
 
 _VERSION = f"syncwatch {__version__}" + (f" ({REVISION})" if REVISION else "") + f", Python {platform.python_version()}"
 
@@ -30,15 +32,27 @@ class Shell(click.Group):
         return list(self.commands)
 
 
+class _Status(click.Command):
+    """The one command whose answers take 2."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
+        """Mistakes that click finds end with the same code as those that we find."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            error.show()
+            raise SystemExit(STATUS_USAGE) from None
+
+
 @click.group(cls=Shell, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(message=_VERSION)
 def main() -> None:
     """The sidecar that tells the truth about real-time sync."""
 
 
-def _fail(lines: str) -> NoReturn:
+def _fail(lines: str, code: int = USAGE) -> NoReturn:
     click.echo(lines, err=True)
-    raise SystemExit(USAGE)
+    raise SystemExit(code)
 
 
 def _option(name: str, key: str, text: str) -> str:
@@ -87,15 +101,15 @@ def _unreachable(text: str) -> NoReturn:
     raise SystemExit(UNREACHABLE)
 
 
-def _place(url: str | None, config: str | None, state_dir: str | None, token_file: str | None) -> asking.Place:
-    """Where these options say that a sidecar is; ends the program with 2 when they say nothing sensible."""
+def _place(url: str | None, config: str | None, state_dir: str | None, token_file: str | None, usage: int = USAGE) -> asking.Place:
+    """Where these options say that a sidecar is; ends the program with `usage` when they say nothing sensible."""
     from syncwatch import asking
     from syncwatch.config import ConfigError
 
     try:
         return asking.find(url, config, state_dir, token_file, os.environ)
     except (ConfigError, asking.Misasked) as error:
-        _fail(str(error))
+        _fail(str(error), usage)
 
 
 _url = click.option("--url", help="The sidecar's local listener.  [default: that of the configuration, or http://127.0.0.1:10120]")
@@ -103,7 +117,7 @@ _config = click.option("--config", type=click.Path(), help="The sidecar's config
 _token = click.option("--token-file", type=click.Path(dir_okay=False), help="Bearer token, where the listener wants one.")
 
 
-@main.command()
+@main.command(cls=_Status)
 @_url
 @_config
 @click.option("--state-dir", type=click.Path(readable=False), help="The sidecar's state directory: read the status file there when it cannot be asked.")
@@ -115,10 +129,10 @@ _token = click.option("--token-file", type=click.Path(dir_okay=False), help="Bea
 def status(
     url: str | None, config: str | None, state_dir: str | None, token_file: str | None, verbose: bool, as_json: bool, watch: bool, interval: float
 ) -> None:
-    """How the sync is. Exit code 0 healthy, 1 degraded, 2 down, 3 not reachable."""
+    """How the sync is. Exit code 0 healthy, 1 degraded, 2 down, 3 not reachable; 64 for a question that makes no sense."""
     from syncwatch import screen
 
-    look = _Look(_place(url, config, state_dir, token_file), as_json, compact=watch, verbose=verbose)
+    look = _Look(_place(url, config, state_dir, token_file, STATUS_USAGE), as_json, compact=watch, verbose=verbose)
     if watch:
         screen.watch(look.again, interval, apart=not as_json)
     else:
@@ -159,7 +173,7 @@ class _Look:
         try:
             document = asking.status(self._place)
         except asking.Misasked as error:
-            _fail(str(error))
+            _fail(str(error), STATUS_USAGE)
         self.code = exit_code(document) if document["source"]["current"] else UNREACHABLE
         if self._as_json:
             return json.dumps(document, indent=None if self._compact else 2) + "\n"

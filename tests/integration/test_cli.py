@@ -272,7 +272,6 @@ async def test_somebody_else_answers(verb: str, stranger: str) -> None:
     ("arguments", "words"),
     [
         (("gate", "--url", "ftp://127.0.0.1"), "--url: "),
-        (("status", "--url", "127.0.0.1:10120"), "--url: "),
         (("gate", "--url", "http://127.0.0.1:port"), "--url: "),
         (("gate", "--url", "http://[::1"), "--url: "),
         (("gate", "--token-file", "/nonexistent/token"), "--token-file: /nonexistent/token: no such file"),
@@ -281,6 +280,27 @@ async def test_somebody_else_answers(verb: str, stranger: str) -> None:
 async def test_a_question_that_cannot_be_asked(arguments: tuple[str, ...], words: str) -> None:
     """Usage: exit code 2."""
     assert one_line(await command(*arguments)).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--url", "127.0.0.1:10120"), "--url: "),
+        (("--url", "http://127.0.0.1:port"), "--url: "),
+        (("--watch", "--url", "http://[::1"), "--url: "),
+        (("--token-file", "/nonexistent/token"), "--token-file: /nonexistent/token: no such file"),
+        (("--config", "/nonexistent/syncwatch.yaml"), "/nonexistent/syncwatch.yaml: "),
+        (("--interval", "often"), "Usage: syncwatch status"),
+        (("--nonsense",), "Usage: syncwatch status"),
+        (("more",), "Usage: syncwatch status"),
+    ],
+)
+async def test_a_question_about_the_status_that_cannot_be_asked(arguments: tuple[str, ...], words: str) -> None:
+    """Whoever finds the mistake, it is exit code 64: 2 would say that something is down."""
+    done = await command("status", *arguments)
+    assert (64, "") == (done.code, done.out)
+    assert done.err.startswith(words), done.err
+    assert "Traceback" not in done.err
 
 
 async def test_a_local_listener_with_a_token(tmp_path: Path) -> None:
