@@ -357,8 +357,9 @@ class Session:
             return self._leftover(now, attempt, data, binary) if self._left else _NOTHING
         self.version += 1
         self._received_bytes += len(data)
-        self._frame_s = now
-        self._frame_wall_s = wall_s = now + self._offset_s  # type: ignore[operator]  # start() has seen to it
+        wall_s = now + self._offset_s  # type: ignore[operator]  # start() has seen to it
+        if self._ready:  # a handshake is no frame
+            self._frame_s, self._frame_wall_s = now, wall_s
         ledger = self.ledger
         for said in wire.feed(data, binary):
             if type(said) in _OTHER_WORDS:
@@ -800,8 +801,9 @@ class Session:
         """Ask the shell for something."""
         self._out.append(effect)
 
-    def send(self, data: str | bytes, kind: FrameKind) -> None:
-        self._sent_frames[kind] += 1
+    def send(self, data: str | bytes, kind: FrameKind | None) -> None:
+        if kind is not None:
+            self._sent_frames[kind] += 1
         self._sent_bytes += len(data.encode()) if isinstance(data, str) else len(data)
         self._out.append(Send(self.attempts.number, data))
 

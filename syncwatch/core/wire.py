@@ -110,10 +110,10 @@ class Ready(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
-    """Send this."""
+    """Send this. `kind` is what it counts as; None: part of the codec's handshake, which is no frame."""
 
     data: str | bytes
-    kind: FrameKind = FrameKind.CONTROL
+    kind: FrameKind | None = FrameKind.CONTROL
 
 
 class Control(msgspec.Struct, frozen=True, gc=False):

@@ -123,7 +123,8 @@ async def agreed(r: Rig, sidecar: Sidecar, others: int = 0) -> Scrape:
             "beats": beats,
             "echoes": len(ledger.of(facts.Pong)),
             "mail": len(r.delivered()),
-            "asked": sum(fact.kind == "http_response" for fact in ledger.of(facts.Received)),
+            "asked": (answered := sum(fact.kind == "http_response" for fact in ledger.of(facts.Received))),
+            "answered": answered,
         }
 
     async def told() -> tuple[Scrape, dict[str, int], dict[str, int]]:
@@ -136,6 +137,7 @@ async def agreed(r: Rig, sidecar: Sidecar, others: int = 0) -> Scrape:
             "echoes": number(scrape, "frames_received_total", kind="heartbeat"),
             "mail": number(scrape, "events_received_total", origin="live") + number(scrape, "events_duplicate_total"),
             "asked": number(scrape, "frames_received_total", kind="control"),
+            "answered": number(scrape, "frames_sent_total", kind="control"),  # a handshake is no frame
         }
         return scrape, before, found if before == expected() else {}
 

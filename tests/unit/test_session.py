@@ -75,14 +75,22 @@ class TestFirstConnection:
         assert 0.5 == host.notices(Notice.ESTABLISHED)[0].fields["handshake_s"]
 
     def test_a_codecs_own_handshake_belongs_to_the_handshake(self) -> None:
-        """Until its Ready nothing is established; its frames are sent, and its time is the phase `protocol`."""
-        host = Host(protocol=ScriptedProtocol(first_words=(Reply("hello"),))).start()
+        """Until its Ready nothing is established; its messages are sent and are bytes, but no frames; its time is the phase `protocol`."""
+        host = Host(protocol=ScriptedProtocol(first_words=(Reply("hello", kind=None),))).start()
         host.open()
         assert (State.CONNECTING, ["hello"]) == (host.session.state, host.sends())
         host.now += 2.0
         host.hear(message(Reply("again"), Ready()))
         assert (State.OPEN, ["hello", "again"]) == (host.session.state, host.sends())
-        assert {"protocol": 2.0} == host.session.snapshot().last_handshake_s
+        picture = host.session.snapshot()
+        assert {"protocol": 2.0} == picture.last_handshake_s
+        assert (1, len("helloagain"), None) == (picture.frames_sent[FrameKind.CONTROL], picture.sent_bytes, picture.last_frame)
+        assert picture.received_bytes > 0
+        assert [0] * 4 == list(picture.frames_received.values())
+        host.now += 1.0
+        host.hear(message(Control()))
+        last = host.session.snapshot().last_frame
+        assert (host.now, 1) == (last and last.now_s, host.session.snapshot().frames_received[FrameKind.CONTROL])
 
     def test_a_second_ready_means_nothing(self) -> None:
         """A peer cannot count itself a reconnect."""

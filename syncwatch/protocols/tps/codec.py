@@ -64,7 +64,7 @@ class TpsWire:
     def opened(self) -> Sequence[Said]:
         """The first handshake message; nothing else may go until it is answered. A branch's key that is no key is fatal at once."""
         try:
-            return (Reply(self._handshake.write(self._branch.encode())),)
+            return (Reply(self._handshake.write(self._branch.encode()), kind=None),)
         except NoiseError as problem:
             self._over = True
             return (Invalid(str(problem), fatal=True),)

@@ -75,7 +75,7 @@ def test_what_it_is() -> None:
 def test_the_documents_handshake_and_heartbeat() -> None:
     """Byte for byte, from the first word to the first echo."""
     wire = protocol().wire(ENTROPY)
-    assert (Reply(v.FIRST),) == wire.opened()
+    assert (Reply(v.FIRST, kind=None),) == wire.opened()
     assert (Ready(),) == wire.feed(v.SECOND, binary=True)
     assert (Pong(0, TS_S),) == wire.feed(v.HEARTBEAT_BY_BRANCH, binary=True)
 

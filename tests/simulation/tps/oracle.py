@@ -56,6 +56,7 @@ class Counters(msgspec.Struct):
     event_frames: int = 0
     heartbeat_frames: int = 0
     control_frames: int = 0
+    answers: int = 0
     invalid_frames: int = 0
     storage_failures: int = 0
 
@@ -247,6 +248,7 @@ class Judge:
             c.event_frames += 1
         elif what in (What.CONTROL, What.REQUEST):
             c.control_frames += 1
+            c.answers += what is What.REQUEST
         else:
             c.invalid_frames += 1
             if what is What.FATAL:

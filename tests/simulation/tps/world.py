@@ -324,6 +324,7 @@ class World(Host):
             "event_frames": snapshot.frames_received[FrameKind.EVENT],
             "heartbeat_frames": snapshot.frames_received[FrameKind.HEARTBEAT],
             "control_frames": snapshot.frames_received[FrameKind.CONTROL],
+            "answers": snapshot.frames_sent[FrameKind.CONTROL],
             "invalid_frames": snapshot.frames_received[FrameKind.INVALID],
             "storage_failures": keeping.failures,
         }
