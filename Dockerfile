@@ -1,4 +1,4 @@
-# The sidecar in a slim image: nothing to build or install with, no root, nothing it must write to but /var/lib/syncwatch.
+# The sidecar in a slim image: no pip and no compiler, no root, nothing it must write to but /var/lib/syncwatch.
 # BASE is any image with Python 3.11 or newer and its venv module.
 ARG BASE=python:3.13-slim
 
@@ -26,7 +26,7 @@ LABEL org.opencontainers.image.title="syncwatch" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.created="${CREATED}" \
       org.opencontainers.image.revision="${REVISION}"
-# What could install something goes; the state directory is the one place that is written to.
+# Python's own installers go; the state directory is the one place that is written to.
 RUN rm -rf /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/ensurepip /usr/local/bin/pip* \
            /usr/lib/python3*/ensurepip /usr/share/python-wheels \
  && mkdir -m 0700 /var/lib/syncwatch \

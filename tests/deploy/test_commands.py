@@ -144,7 +144,9 @@ class Tried:
 
     def _docker(self, arguments: list[str], _: list[str]) -> str:
         files = [arguments[place + 1] for place, word in enumerate(arguments) if word == "-f"]
-        return "".join(f"{one} is not there" for one in files if not (ROOT / one).is_file())
+        known = re.findall(r"^ARG (\w+)=", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+        built = [arguments[place + 1].partition("=")[0] for place, word in enumerate(arguments) if word == "--build-arg"]
+        return "".join(f"{one} is not there" for one in files if not (ROOT / one).is_file()) + "".join(f"{one} is no ARG" for one in built if one not in known)
 
     def _kill(self, arguments: list[str], _: list[str]) -> str:
         return "" if arguments == ["-HUP", "1"] else "in its container the sidecar is process 1"
@@ -196,7 +198,7 @@ def test_what_is_to_be_typed_can_be_typed(tmp_path: Path, service: str, page: Pa
         "kubectl got pods", "kubectl get pods --al", "kubectl logs POD -c sidecar", "kubectl port-forward POD 9090", "kubectl get pods -l sync",
         "kubectl -n default get podmonitor syncwatch", "kubectl exec POD -c syncwatch -- syncwatch state",
         "curl --verbos-e http://127.0.0.1:10119/livez", "curl http://127.0.0.1:10119/status", "curl 'http://127.0.0.1:10119/livez?verbos'",
-        "curl http://127.0.0.1:10120/status", "openssl s_client -to x", "docker build -f nowhere", "rm file", "python3 -c 'print(201)' http://x/", "df --nonsense /",
+        "curl http://127.0.0.1:10120/status", "openssl s_client -to x", "docker build -f nowhere", "docker build --build-arg REVISON=1 .", "rm file", "python3 -c 'print(201)' http://x/", "df --nonsense /",
     ],
 )  # fmt: skip
 def test_a_mistake_would_be_found(tmp_path: Path, service: str, line: str) -> None:

@@ -206,6 +206,30 @@ def test_the_base_does_nothing_until_it_is_told_what_to_watch() -> None:
 # --- the component in an application's own kustomization ---------------------------------------------------------------------------------------
 
 
+JOB = """
+apiVersion: batch/v1
+kind: Job
+metadata: {name: agent}
+spec:
+  template:
+    metadata: {labels: {app: agent}}
+    spec:
+      restartPolicy: Never
+      containers: [{name: agent, image: "agent:1"}]
+"""
+
+
+def test_a_job_gets_what_does_not_keep_it_from_ending(tmp_path: Path) -> None:
+    """The native sidecar; before 1.29 none, because an ordinary container beside it would never end."""
+    folder = overlay(tmp_path / "app", "component", resources=JOB)
+    accepted(tmp_path, objects(folder), VARIANTS["component"])
+    template = pod(folder, "Job")
+    assert [("syncwatch", "Always")] == [(one["name"], one["restartPolicy"]) for one in template["spec"]["initContainers"]]
+    assert "syncwatch" in template["metadata"]["labels"]
+    (older,) = objects(overlay(tmp_path / "older", "component-pre-1.29", resources=JOB))
+    assert yaml.safe_load(JOB) == older
+
+
 def test_syncwatch_comes_before_everything_of_the_application() -> None:
     """A native sidecar, first among the initContainers; the application's own containers are untouched."""
     spec = pod(EXAMPLES / "sidecar")["spec"]

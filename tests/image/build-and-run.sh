@@ -66,6 +66,9 @@ done
 ! inside python -m pip --version >/dev/null 2>&1 || fail "pip is left in the image"
 ! inside python -m ensurepip --version >/dev/null 2>&1 || fail "ensurepip is left in the image"
 echo "no pip, no compiler, no make"
+for tool in sh ls df wc cat findmnt head kill python3 sleep; do
+  inside sh -c "command -v $tool" >/dev/null || fail "$tool is not in the image: the runbooks and the preStop hook need it"
+done
 ! inside sh -c 'echo x > /opt/syncwatch/x' 2>/dev/null || fail "the program's own folder can be written to"
 inside sh -c 'test "$(stat -c "%a %u" /var/lib/syncwatch)" = "700 65532"' || fail "/var/lib/syncwatch is not the user's alone"
 du -sh "$root/opt/syncwatch" "$root" | sed "s#$root#image#"
