@@ -333,6 +333,20 @@ def test_a_watcher_gets_the_applications_volume(tmp_path: Path) -> None:
     assert ["syncwatch", "migrate"] == [one["name"] for one in template["spec"]["initContainers"]]
 
 
+def test_two_applications_of_one_namespace_have_names_of_their_own(tmp_path: Path) -> None:
+    """By the patch that docs/kubernetes.md shows: the same volumes, from another ConfigMap and another Secret."""
+    (shown,) = [block for block in re.findall(r"^```yaml\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE) if "agent-syncwatch" in block]
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "syncwatch.yaml").write_text("connections: []\n")
+    folder = overlay(tmp_path / "app", "component", generatorOptions={"disableNameSuffixHash": True}, **yaml.safe_load(shown))
+    assert "ConfigMap" == named(folder, "ConfigMap", "agent-syncwatch")["kind"]
+    volumes = {one["name"]: one for one in pod(folder)["spec"]["volumes"]}
+    assert {"name": "agent-syncwatch"} == volumes["syncwatch-config"]["configMap"]
+    assert {"secretName": "agent-syncwatch-tokens"} == volumes["syncwatch-tokens"]["secret"]
+    assert {"syncwatch-config", "syncwatch-tokens", "syncwatch-state"} == set(volumes)
+    accepted(tmp_path, objects(folder), VARIANTS["component"])
+
+
 def test_what_is_exported_renders_the_same(tmp_path: Path) -> None:
     """`syncwatch export k8s` writes folders that stand on their own."""
     export("k8s", tmp_path)
