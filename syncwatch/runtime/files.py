@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +35,8 @@ from syncwatch.runtime.renaming import exchange, rename_new
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # not to wait for the writer of a pipe that took a file's place
 WRITING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+MOUNTS = "/proc/self/mountinfo"
+_OCTAL = re.compile(rb"\\([0-7]{3})")
 CHUNK_BYTES = 1 << 20
 TRIES = 3
 """A file that changes while it is copied is copied so often before it is taken as it is."""
@@ -104,6 +107,20 @@ class Tree:
                     return True
                 above, before = f"{above}/..", identity
         return False
+
+    def mounted(self, table: bytes) -> dict[str, tuple[bytes, bytes]]:
+        """What is mounted below the root, by path, as a table of mounts tells it: the device, and which of its directories."""
+        try:
+            start = os.readlink(f"/proc/self/fd/{self.fd}".encode()).rstrip(b"/") + b"/"
+        except OSError:
+            return {}
+        found = {}
+        for line in table.splitlines():
+            _, _, device, part, point, *_ = line.split(b" ")
+            point = _OCTAL.sub(lambda octal: bytes((int(octal[1], 8),)), point)
+            if point.startswith(start):
+                found[os.fsdecode(point.removeprefix(start))] = device, part
+        return found
 
     # ------------------------------------------------------------------ looking
 
@@ -653,6 +670,15 @@ class Tree:
         finally:
             os.close(fd)
         return True
+
+
+def mount_table() -> bytes:
+    """The system's table of mounts; empty where there is none."""
+    try:
+        with open(MOUNTS, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
 
 
 class KilledError(BaseException):

@@ -37,7 +37,7 @@ from syncwatch.core.mirror_rules import (
     survey,
 )
 from syncwatch.runtime.clock import SYSTEM, Clock
-from syncwatch.runtime.files import BlockedError, CancelledError, ChangedError, Tree, _now_stamp
+from syncwatch.runtime.files import BlockedError, CancelledError, ChangedError, Tree, _now_stamp, mount_table
 
 ROUNDS = 4
 """A path that changes under our hands is looked at so often in one comparison."""
@@ -91,6 +91,8 @@ class Pair:
         self.unread_patterns: dict[str, str] = {}
         self._tidied = False
         self.emptied: dict[str, dict[Side, tuple[int, int]]] = {}  # directories that both sides have, in which a file was deleted, and which ones they are
+        self._mount_table = b""
+        self._mounted: dict[Side, dict[str, tuple[bytes, bytes]]] = {side: {} for side in Side}
         self._sizes: dict[Side, int] = dict.fromkeys(Side, 0)
 
     def cancel(self) -> None:
@@ -159,6 +161,20 @@ class Pair:
             self._agent_files.clear()
         for side in replaced:
             self._own[side] = Marker()
+
+    def see_mounts(self, trees: dict[Side, Tree]) -> None:
+        """Ask this after the trees were looked at: below a directory that something was mounted over meanwhile, or unmounted from, everything is another tree, as with a root."""
+        table = mount_table()
+        if table == self._mount_table:
+            return
+        self._mount_table = table
+        for side, tree in trees.items():
+            before, self._mounted[side] = self._mounted[side], tree.mounted(table)
+            now = self._mounted[side]
+            for folder in {path for path in (*before, *now) if before.get(path) != now.get(path)}:
+                start = f"{folder}/"
+                self.known = {path: one for path, one in self.known.items() if not path.startswith(start)}
+                self.emptied = {path: one for path, one in self.emptied.items() if path != folder and not path.startswith(start)}
 
     # ------------------------------------------------------------------ rules in the project
 
@@ -321,7 +337,9 @@ class _Work:
         else:
             mount, project = self.mount.look(list(paths)), self.project.look(list(paths))
             scope = self._scope(paths, mount, project)
-        found = survey(mount, project, pair.known, scope)
+        if self.acts:
+            pair.see_mounts(self.trees)
+        found = survey(mount, project, pair.known, None if scope is None else [path for path in scope if path in pair.known])
         self.left.update(found.skipped)
         for listing in (mount, project):
             for path, why in listing.unread.items():

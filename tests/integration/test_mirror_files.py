@@ -815,6 +815,37 @@ def test_a_full_disk_and_one_that_can_only_be_read(tmp_path: Path) -> None:
     assert [{"a": f"cannot be deleted: {read_only}", "new": f"cannot be copied: {read_only}"}, True] == told[6:]
 
 
+MOUNTED_BELOW = """
+    import json, subprocess, sys
+    from pathlib import Path
+    from syncwatch.core.mirror_rules import Side
+    from tests.integration.mirror_parts import Scene, old
+    folder, how = Path(sys.argv[1]), sys.argv[2]
+    scene = Scene(folder)
+    place, outside = scene.project / "d a", folder / "outside"
+    place.mkdir()
+    outside.mkdir()
+    mount = ["mount", "-t", "tmpfs", "tmpfs"] if how == "tmpfs" else ["mount", "--bind", outside]
+    subprocess.run([*mount, place], check=True)
+    for name in ("d a/x", "d a/e/y", "z"):
+        old(scene.mount / name)
+    told = [scene.compare().clean, (place / "e/y").exists()]
+    subprocess.run(["umount", place], check=True)
+    (scene.project / "z").unlink()
+    told += [scene.compare("d a", "z").clean, scene.compare().clean, sorted(scene.files(Side.MOUNT)), sorted(scene.files(Side.PROJECT))]
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
+    told += [scene.compare().clean, sorted(scene.files(Side.MOUNT)), sorted(scene.files(Side.PROJECT))]
+    print(json.dumps(told))
+"""
+
+
+@pytest.mark.parametrize("how", ["tmpfs", "bind"])
+def test_what_is_unmounted_below_a_root_is_not_taken_for_deleted(tmp_path: Path, how: str) -> None:
+    """Nor what is hidden when something is mounted over it. What the other side has comes into the directory that is there now; real deletions elsewhere go on."""
+    both = ["d a/e/y", "d a/x"]
+    assert [True, True, True, True, both, both, True, both, both] == apart(MOUNTED_BELOW, str(tmp_path), how, own_mounts=True)
+
+
 @pytest.mark.parametrize("step", ["create", "write", "attributes", "publish", "swap"])
 @pytest.mark.parametrize("there", [False, True], ids=["new", "replaced"])
 def test_an_error_at_any_step_leaves_everything_as_it_was(scene: Scene, step: str, there: bool) -> None:
