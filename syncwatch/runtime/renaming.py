@@ -12,11 +12,31 @@ from functools import cache
 
 NOREPLACE, EXCHANGE = 1, 2
 _NOT_HERE = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
+_NO_LINKS = frozenset({errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EISDIR, errno.EINVAL})
+"""What a file system says that has no hard links, and every file system about a directory."""
 
 
 def rename_new(old: str, new: str, fd: int) -> None:
-    """Rename inside the directory `fd`. Raises: FileExistsError when the new name is taken, OSError."""
+    """Rename inside the directory `fd`. Raises: FileExistsError when the new name is taken, OSError.
+
+    Where the file system cannot, a file has both names for a moment; only where it has no hard links either, and for directories, a file that is made under the new name
+    at the very same time is replaced.
+    """
     if _renameat2(old, new, fd, NOREPLACE):
+        return
+    try:
+        os.link(old, new, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    else:
+        try:
+            os.unlink(old, dir_fd=fd)
+        except FileNotFoundError:
+            pass  # somebody else took the old name away: what is left is what was wanted
+        except OSError:
+            os.unlink(new, dir_fd=fd)
+            raise
         return
     try:
         os.stat(new, dir_fd=fd, follow_symlinks=False)

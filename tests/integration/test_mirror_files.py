@@ -906,30 +906,68 @@ def test_what_only_looks_like_ours_is_left_alone(scene: Scene) -> None:
         assert dict.fromkeys(names, side.encode()) == scene.files(side)
 
 
-@pytest.mark.parametrize("step", [2, 3], ids=["new one not there yet", "new one there"])
+@pytest.mark.parametrize("step", [2, 3, 4], ids=["new one not there yet", "new one there twice", "new one there"])
 def test_a_kill_in_the_middle_of_an_exchange_in_three_steps(scene: Scene, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """On a file system that cannot exchange two names at once; the loser of a conflict is there afterwards."""
     old(scene.mount / "a", b"mount")
     old(scene.project / "a", b"project's")
     monkeypatch.setattr(renaming, "_renameat2", lambda *_: False)
-    real, calls = os.rename, 0
+    calls = 0
 
-    def rename(*arguments: object, **more: object) -> None:
-        nonlocal calls
-        calls += scene.steps[-1] == "publish"
-        if calls == step:
-            raise KilledError
-        real(*arguments, **more)  # type: ignore[arg-type]
+    def counted(real: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: object, **more: object) -> None:
+            nonlocal calls
+            calls += scene.steps[-1] == "publish"
+            if calls == step:
+                raise KilledError
+            real(*arguments, **more)
 
-    monkeypatch.setattr(os, "rename", rename)
-    with pytest.raises(KilledError):
-        scene.compare()
-    monkeypatch.setattr(os, "rename", real)
+        return call
+
+    with monkeypatch.context() as patched:
+        for name in ("rename", "link", "unlink"):
+            patched.setattr(os, name, counted(getattr(os, name)))
+        with pytest.raises(KilledError):
+            scene.compare()
     scene = _restarted(scene)
     scene.compare()
     scene.compare()
     assert b"project's" in scene.files(Side.PROJECT).values()
     assert scene.files(Side.MOUNT) == scene.files(Side.PROJECT)
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["with hard links", "without"])
+@pytest.mark.parametrize("how", ["new", "taken"])
+def test_a_name_that_somebody_takes_at_the_same_time(scene: Scene, monkeypatch: pytest.MonkeyPatch, how: str, links: bool) -> None:
+    """On a file system that cannot refuse to replace while renaming, two names of one file do it; where there are none, looking first is what is left."""
+    monkeypatch.setattr(renaming, "_renameat2", lambda *_: False)
+    if not links:
+        monkeypatch.setattr(os, "link", _no_links)
+    old(scene.mount / "a", b"mount")
+    if how == "taken":
+        old(scene.project / "a", b"mount")
+        scene.compare()
+        (scene.mount / "a").unlink()
+        assert scene.compare().clean
+        assert not (scene.project / "a").exists()
+        return
+    if links:
+        real = os.link
+
+        def meddle(*names: str, **more: int) -> None:
+            monkeypatch.setattr(os, "link", real)
+            (scene.project / "a").write_bytes(b"somebody's")
+            real(*names, **more)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(os, "link", meddle)
+    scene.compare()
+    scene.compare()
+    assert ({b"mount", b"somebody's"} if links else {b"mount"}) == set(scene.files(Side.PROJECT).values())
+    assert scene.files(Side.MOUNT) == scene.files(Side.PROJECT)
+
+
+def _no_links(*_: object, **__: object) -> None:
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
 
 def test_a_file_that_somebody_makes_in_the_middle_of_three_steps_stays(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
