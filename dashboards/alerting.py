@@ -70,20 +70,23 @@ class Terms(NamedTuple):
         """A range's length, without its brackets."""
         return duration(self.pace.window(seconds))
 
+    def last(self, metric: str, *matchers: str) -> str:
+        """What a metric said last: a scrape that fails now and then ends nothing."""
+        return f"last_over_time({self.back(metric, 2 * MINUTE_S, *matchers)})"
+
     def to_upstream(self) -> str:
         """Multiplied to a vector with `connection`, this adds the label `upstream`."""
-        return f"* on (job, instance, connection) group_left (upstream)\n{self.of('syncwatch_connection_info')}"
+        return f"* on (job, instance, connection) group_left (upstream)\n{UPSTREAM}"
 
-    def told(self, seconds: float, by: str, *alerts: str) -> str:
-        """Without those of whom one of these alerts fired this lately: what a window still remembers of a cause that is over is no news."""
+    def fired(self, seconds: float, by: str, *alerts: str) -> str:
+        """Of whom one of these alerts fired this lately: what a window still remembers of a cause that is over is no news."""
         names = f'alertname="{alerts[0]}"' if len(alerts) == 1 else f'alertname=~"{"|".join(alerts)}"'
-        fired = f'ALERTS{{{names},alertstate="firing"}}[{self.range(seconds)}]'
-        return f"unless on ({by})\nmax by ({by}) (max_over_time({fired}))"
+        return f'max by ({by}) (max_over_time(ALERTS{{{names},alertstate="firing"}}[{self.range(seconds)}]))'
 
     def reason(self, *reasons: str) -> str:
         """Connections for which one of these reasons holds; `name` becomes `connection`, as in the metrics of connections."""
         words = f'reason="{reasons[0]}"' if len(reasons) == 1 else f'reason=~"{"|".join(reasons)}"'
-        held = self.of("syncwatch_degraded", 'component="connection"', words)
+        held = self.last("syncwatch_degraded", 'component="connection"', words)
         return f'max without (component, name) (\n  label_replace({held} == 1, "connection", "$1", "name", "(.+)")\n)'
 
 
@@ -129,6 +132,7 @@ class Inhibition(NamedTuple):
     target_more: tuple[str, ...] = ()
 
 
+UPSTREAM = "connection:syncwatch_connection_info:last2m"
 DOWN_STATES = 'state=~"connecting|reconnecting|failed"'
 WITHOUT_CONNECTION = "connection:syncwatch_connection_down:rate{}"
 HEALTH = "upstream:syncwatch_health_seconds:rate5m"
@@ -147,6 +151,11 @@ def _down(seconds: float) -> Record:
     return Record(WITHOUT_CONNECTION.format(duration(seconds)), expression, comment if seconds == 2 * MINUTE_S else "")
 
 
+def _upstream(t: Terms) -> str:
+    known = f"max by (job, instance, connection, upstream) (\n    {t.last('syncwatch_connection_info')}\n  )"
+    return f"topk by (job, instance, connection) (\n  1,\n  {known}\n)"
+
+
 def _absent(t: Terms) -> str:
     return f"""\
 absent(
@@ -159,40 +168,48 @@ absent(
 
 
 def _target_down(t: Terms) -> str:
+    lately = t.range(3 * MINUTE_S)
     return f"""\
-({t.of("up")} == 0 and on (job, instance) present_over_time({t.back("syncwatch_build_info", 6 * HOUR_S)}))
+(
+  avg_over_time({t.back("up", 3 * MINUTE_S)}) < 0.5
+  and on (job, instance)
+  present_over_time({t.back("syncwatch_build_info", 6 * HOUR_S)})
+)
 or
-up{{{t.scope.named}}} == 0"""
+avg_over_time(up{{{t.scope.named}}}[{lately}]) < 0.5"""
 
 
 def _upstream_down(t: Terms) -> str:
     down = f'{WITHOUT_CONNECTION.format("2m")}{{upstream!=""}}'
-    refused = t.reason("unauthorized", "forbidden").replace("\n", "\n    ")
+    refused = t.reason("unauthorized", "forbidden").replace("\n", "\n      ")
+    every = f"count by (upstream) (count without (job) ({down}))"
     return f"""\
 count by (upstream) (
-  {down} > 0.5
-  unless on (job, instance, connection)
-    {refused}
+  count without (job) (
+    {down} > 0.5
+    unless on (job, instance, connection)
+      {refused}
+  )
 )
 /
-count by (upstream) ({down})
+{every}
 > 0.5
 and
-count by (upstream) ({down}) >= 3"""
+{every} >= 3"""
 
 
 def _connection_down(t: Terms) -> str:
-    told = t.told(5 * MINUTE_S, "upstream", "SyncwatchUpstreamDown")
+    told = f"unless on (upstream)\n{t.fired(5 * MINUTE_S, 'upstream', 'SyncwatchUpstreamDown')}"
     return f"{WITHOUT_CONNECTION.format('5m')} > 0.5\nand\n{WITHOUT_CONNECTION.format('2m')} > 0.25\n{told}"
 
 
 def _stream_unverified(t: Terms) -> str:
     return f"""\
-{t.of("syncwatch_unverified_seconds")}
+{t.last("syncwatch_unverified_seconds")}
 {t.to_upstream()}
 > {t.pace.age(300):g}
 unless on (job, instance, connection)
-{t.of("syncwatch_connection_state", 'state=~"idle|closed"')} == 1"""
+{t.last("syncwatch_connection_state", 'state=~"idle|closed"')} == 1"""
 
 
 def _of_reason(*reasons: str) -> Expression:
@@ -201,7 +218,7 @@ def _of_reason(*reasons: str) -> Expression:
 
 def _credentials_expired(t: Terms) -> str:
     def expired(what: str, metric: str) -> str:
-        return f'label_replace(time() - {t.of(metric)} > 0, "credential", "{what}", "", "")'
+        return f'label_replace(time() - {t.last(metric)} > 0, "credential", "{what}", "", "")'
 
     token = expired("token", "syncwatch_token_expiry_timestamp_seconds")
     certificate = expired("certificate", "syncwatch_tls_certificate_expiry_timestamp_seconds")
@@ -250,17 +267,17 @@ def _quoted(label: str, value: str) -> str:
 
 
 def _mirror(t: Terms) -> str:
-    held = t.of("syncwatch_degraded", _quoted("component", "mirror"), 'reason=~"mirror_stuck|watcher_dead"')
+    held = t.last("syncwatch_degraded", _quoted("component", "mirror"), 'reason=~"mirror_stuck|watcher_dead"')
     return f"max without (reason) ({held}) == 1"
 
 
 def _service(t: Terms) -> str:
-    failures = t.back("syncwatch_service_probe_failures_total", 300)
-    return f"{t.of('syncwatch_service_up')} == 0\nand on (job, instance, target_service)\nsum without (reason) (increase({failures})) > 1.5"
+    failures = t.back("syncwatch_service_probe_failures_total", 15 * MINUTE_S)
+    return f"{t.last('syncwatch_service_up')} == 0\nand on (job, instance, target_service)\nsum without (reason) (increase({failures})) > 1.5"
 
 
 def _config_or_state(t: Terms) -> str:
-    reload = f'label_replace({t.of("syncwatch_config_last_reload_successful")} == 0, "what", "configuration", "", "")'
+    reload = f'label_replace({t.last("syncwatch_config_last_reload_successful")} == 0, "what", "configuration", "", "")'
     state = t.back("syncwatch_statefile_write_failures_total", 15 * MINUTE_S)
     return f'{reload}\nor\nlabel_replace(increase({state}) > 0, "what", "state file", "", "")'
 
@@ -271,7 +288,7 @@ def _health(t: Terms) -> str:
 sum by (job, component, upstream, health) (
   rate({t.back(seconds, 300, 'component="connection"')})
   * on (job, instance, name) group_left (upstream)
-  label_replace({t.of("syncwatch_connection_info")}, "name", "$1", "connection", "(.+)")
+  label_replace({UPSTREAM}, "name", "$1", "connection", "(.+)")
 )
 or
 sum by (job, component, health) (rate({t.back(seconds, 300, 'component!="connection"')}))"""
@@ -299,7 +316,9 @@ class Burn(NamedTuple):
 
 
 BURNS = (
-    Burn(14.4, HOUR_S, 5 * MINUTE_S, 5 * MINUTE_S, "critical"),  # longer than a lone incident, held for 10 min, exceeds both windows
+    Burn(
+        14.4, HOUR_S, 5 * MINUTE_S, 5 * MINUTE_S, "critical"
+    ),  # longer than a lone incident, held for 10 min, exceeds both windows
     Burn(6, 6 * HOUR_S, 30 * MINUTE_S, 15 * MINUTE_S, "critical"),
     Burn(3, DAY_S, 2 * HOUR_S, HOUR_S, "warning"),
     Burn(1, 3 * DAY_S, 6 * HOUR_S, 3 * HOUR_S, "warning"),
@@ -316,9 +335,16 @@ def _burning(burn: Burn) -> Alert:
         found = f"{long} > {limit}\nand\n{short} > {limit}\nand\n{known}"
         if burn.severity != "critical":
             return found
-        everybody = t.told(burn.short_s, "upstream", "SyncwatchUpstreamDown")
-        some = t.told(burn.short_s, "job, upstream", "SyncwatchCredentialsRefused", "SyncwatchStreamUnverified")
-        return f"{found}\n{everybody}\n{some}"
+        everybody = f"unless on (upstream)\n{t.fired(burn.short_s, 'upstream', 'SyncwatchUpstreamDown')}"
+        paged = t.fired(
+            burn.short_s,
+            "job, upstream, instance, connection",
+            "SyncwatchCredentialsRefused",
+            "SyncwatchStreamUnverified",
+        )
+        share = f"count by (job, upstream) (\n  {paged}\n)\n/\ncount by (job, upstream) ({UPSTREAM})"
+        indented = share.replace("\n", "\n  ")
+        return f"{found}\n{everybody}\nunless\n{short} - on (job, upstream) group_left () (\n  {indented}\n) <= {limit}"
 
     pace = "Faster than" if burn.times == 1 else f"{burn.times:g} times as fast as"
     comment = (
@@ -326,7 +352,10 @@ def _burning(burn: Burn) -> Alert:
         "What is known for less than half of that is not judged: bad first minutes are no trend."
     )
     if burn.severity == "critical":
-        comment += " Not if the cause has paged in that time: it may be over, and still be in the windows."
+        comment += (
+            " Not for what has paged in the short window: a server that was down for everybody, or as many connections as were refused or not verified. "
+            "They may be well again, and are still in the windows."
+        )
     return Alert(
         "SyncwatchErrorBudgetBurn",
         burn.severity,
@@ -347,6 +376,12 @@ GROUPS = (
     Group(
         "syncwatch",
         (
+            Record(
+                UPSTREAM,
+                _upstream,
+                "Whose server it is. What was said last counts for 2 min, here as in the alerts: one scrape that fails must not begin every `for` anew. Of two "
+                "servers in that time, of a connection that was given another one, one is taken.",
+            ),
             _down(2 * MINUTE_S),
             _down(5 * MINUTE_S),
             Alert(
@@ -364,9 +399,9 @@ GROUPS = (
                 5 * MINUTE_S,
                 _target_down,
                 "A syncwatch sidecar cannot be scraped.",
-                "{{ $labels.instance }} of job {{ $labels.job }} has not answered a scrape for 5 minutes. What its connections do is "
+                "{{ $labels.instance }} of job {{ $labels.job }} has not answered most scrapes for 5 minutes. What its connections do is "
                 "unknown; no other alert can speak for them.",
-                "Known by what it exported within 6 h, under whatever job; or by its job's name, if it never answered.",
+                "Known by what it exported within 6 h, under whatever job; or by its job's name, if it never answered. Most scrapes, so that one that starts again and again is seen.",
             ),
             Alert(
                 "SyncwatchUpstreamDown",
@@ -375,7 +410,7 @@ GROUPS = (
                 _upstream_down,
                 "A sync server is down for most of those who connect to it.",
                 "{{ $value | humanizePercentage }} of the connections to {{ $labels.upstream }} are down. It is the server or the way to it, not one of them.",
-                "More than half of at least three connections. Refused credentials are a cause of their own, and do not count as down here.",
+                "More than half of at least three connections; what two jobs scrape counts once. Refused credentials are a cause of their own, and do not count as down here.",
             ),
             Alert(
                 "SyncwatchConnectionDown",
@@ -530,10 +565,11 @@ INHIBITIONS = (
         _THIS,
     ),
     Inhibition(
-        "The budget burns because of what has paged already.",
+        "The budget burns because of what has paged already. The windows that page see to that themselves, connection by connection.",
         ("SyncwatchCredentialsRefused", "SyncwatchStreamUnverified"),
         (_BURN,),
         ("job", "upstream"),
+        target_more=('window=~"1d|3d"',),
     ),
     Inhibition("The fastest burn is enough.", (_BURN,), (_BURN,), ("job", "component", "upstream"), ('window="1h"',), ('window=~"6h|1d|3d"',)),
     Inhibition("The faster burn is enough.", (_BURN,), (_BURN,), ("job", "component", "upstream"), ('window="6h"',), ('window=~"1d|3d"',)),
@@ -556,7 +592,9 @@ INHIBITIONS_HEAD = """\
 """
 
 
-def rules(pace: Pace | None = None, scope: Scope | None = None, groups: Sequence[Group] = GROUPS) -> Mapping[str, object]:
+def rules(
+    pace: Pace | None = None, scope: Scope | None = None, groups: Sequence[Group] = GROUPS
+) -> Mapping[str, object]:
     """The rules as Prometheus reads them."""
     terms = Terms(pace or Pace(), scope or Scope())
     return {"groups": [{"name": group.name, "rules": [_rule(one, terms) for one in group.rules]} for group in groups]}
@@ -565,7 +603,11 @@ def rules(pace: Pace | None = None, scope: Scope | None = None, groups: Sequence
 def inhibitions() -> Sequence[Mapping[str, object]]:
     """The inhibitions as Alertmanager reads them."""
     return [
-        {"source_matchers": _matchers(one.sources, one.source_more), "target_matchers": _matchers(one.targets, one.target_more), "equal": list(one.equal)}
+        {
+            "source_matchers": _matchers(one.sources, one.source_more),
+            "target_matchers": _matchers(one.targets, one.target_more),
+            "equal": list(one.equal),
+        }
         for one in INHIBITIONS
     ]
 

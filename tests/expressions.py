@@ -151,11 +151,13 @@ SCRAPED = {"up": frozenset[str](), "ALERTS": frozenset({"alertname", "alertstate
 """What Prometheus itself adds, with its labels beside job and instance."""
 
 RECORDED = {
+    "connection:syncwatch_connection_info:": frozenset({"connection", "upstream"}),
     "connection:syncwatch_connection_down:": frozenset({"connection", "upstream"}),
     "upstream:syncwatch_health_seconds:": frozenset({"component", "upstream", "health"}),
     "upstream:syncwatch_unhealthy:": frozenset({"component", "upstream"}),
 }
 """What the rules record, by the beginning of its name, with its labels beside job and instance."""
+
 
 def recorded() -> dict[str, frozenset[str]]:
     """The names that the rules record, and their labels."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.expressions import RULE_TESTS, RULES, alerts, plain, rules, runbook_queries, targets
+from tests.expressions import ROOT, RULE_TESTS, RULES, alerts, plain, rules, runbook_queries, targets
 from tests.requires import require
 
 ALERTS = list(dict.fromkeys(rule["alert"] for rule in alerts()))
@@ -66,6 +69,110 @@ def test_the_cases_notice_another_patience(promtool: str, tmp_path: Path, alert:
     done = _run(promtool, "test", "rules", *cases(alert), at=_with_rules(tmp_path, document))
     assert 1 == done.returncode, done.stdout
     assert "FAILED" in done.stdout + done.stderr
+
+
+def expanded(values: str) -> list[str]:
+    """A series of promtool's notation, sample by sample: `a+bxN`, `axN`, `_xN`, single values."""
+    samples: list[str] = []
+    for item in values.split():
+        repeated = re.fullmatch(r"(_|-?[0-9.]+)(?:([+-][0-9.]+))?x([0-9]+)", item)
+        if repeated is None:
+            samples.append(item)
+        elif repeated[1] == "_":
+            samples += ["_"] * int(repeated[3])
+        else:
+            first, step = float(repeated[1]), float(repeated[2] or 0)
+            samples += [f"{first + place * step:.12g}" for place in range(int(repeated[3]) + 1)]
+    return samples
+
+
+def seconds(duration: str) -> int:
+    """Of a duration as the cases write it."""
+    return sum(
+        int(number) * {"h": 3600, "m": 60, "s": 1}[unit] for number, unit in re.findall(r"([0-9]+)([hms])", duration)
+    )
+
+
+def gaps(alert: str) -> Iterator[Any]:
+    """Of each moment in which an alert must fire: its case, with a scrape that failed half a minute before."""
+    for file in cases(alert):
+        document = yaml.load((RULE_TESTS / file).read_text(), yaml.BaseLoader)  # `0x40` is a text here, and no number
+        for case in document["tests"]:
+            every_s = seconds(case["interval"])
+            for check in case["alert_rule_test"]:
+                place = (seconds(check["eval_time"]) - 30) // every_s
+                series = [(one["series"], expanded(one["values"])) for one in case["input_series"]]
+                failed = [
+                    {
+                        "series": name,
+                        "values": " ".join(
+                            ["stale" if at == place and sample != "_" else sample for at, sample in enumerate(samples)]
+                        ),
+                    }
+                    for name, samples in series
+                ]
+                if check.get("exp_alerts") and every_s <= 60:
+                    labels = [{"exp_labels": one["exp_labels"]} for one in check["exp_alerts"]]
+                    yield document | {
+                        "tests": [case | {"input_series": failed, "alert_rule_test": [check | {"exp_alerts": labels}]}]
+                    }
+
+
+@pytest.mark.parametrize("alert", sorted(set(ALERTS) - {"SyncwatchAbsent", "SyncwatchTargetDown"}))
+def test_a_scrape_that_fails_ends_no_alert(promtool: str, tmp_path: Path, alert: str) -> None:
+    """Prometheus forgets at once what a failed scrape did not bring: an alert that asked for it would begin anew. (Two alerts are about failed scrapes.)"""
+    document = yaml.safe_load(RULES.read_text())
+    for rule in (rule for group in document["groups"] for rule in group["rules"]):
+        rule.pop("annotations", None)
+    tests = _with_rules(tmp_path, document)
+    found = list(gaps(alert))
+    assert found
+    for place, case in enumerate(found):
+        (tests / f"gap{place}.yaml").write_text(yaml.safe_dump(case))
+    done = _run(promtool, "test", "rules", *(f"gap{place}.yaml" for place in range(len(found))), at=tests)
+    assert 0 == done.returncode, done.stdout + done.stderr
+
+
+CLUSTERS = """\
+rule_files: [syncwatch.rules.yaml]
+evaluation_interval: 30s
+tests:
+  - interval: 30s
+    input_series:
+{series}
+    alert_rule_test:
+      - eval_time: 20m
+        alertname: SyncwatchConnectionDown
+        exp_alerts:
+          - exp_labels: {{cluster: eu, upstream: "https://eu.example:443", {labels}}}
+          - exp_labels: {{cluster: us, upstream: "https://us.example:443", {labels}}}
+"""
+
+
+def test_several_clusters_are_told_apart_as_the_page_says(promtool: str, tmp_path: Path) -> None:
+    """docs/alerts.md: one command gives both files the label; the same pod in two clusters is then two, each with its own server."""
+    (command,) = re.findall(r"```sh\n(sed -i .*)\n```", (ROOT / "docs" / "alerts.md").read_text())
+    series = [
+        f"""      - {{series: '{metric}{{cluster="{cluster}",job="sidecars",instance="prod/agent-0",connection="cast",{more}}}', values: '{values}'}}"""
+        for cluster in ("eu", "us")
+        for metric, more, values in (
+            ("syncwatch_connection_info", f'upstream="https://{cluster}.example:443"', "1x60"),
+            ("syncwatch_connection_state_seconds_total", 'state="reconnecting"', "0+30x60"),
+        )
+    ]
+    labels = "job: sidecars, instance: prod/agent-0, connection: cast, severity: warning"
+    document = yaml.safe_load(RULES.read_text())
+    for rule in (rule for group in document["groups"] for rule in group["rules"]):
+        rule.pop("annotations", None)
+    (tmp_path / "case.yaml").write_text(CLUSTERS.format(series="\n".join(series), labels=labels))
+    (tmp_path / RULES.name).write_text(yaml.safe_dump(document, width=9999))
+    (tmp_path / "alertmanager.yaml").write_bytes((RULES.parent / "alertmanager.yaml").read_bytes())
+    assert 1 == _run(promtool, "test", "rules", "case.yaml", at=tmp_path).returncode
+    assert 0 == _run(*shlex.split(command), at=tmp_path).returncode
+    done = _run(promtool, "test", "rules", "case.yaml", at=tmp_path)
+    assert 0 == done.returncode, done.stdout + done.stderr
+    equal = [one["equal"] for one in yaml.safe_load((tmp_path / "alertmanager.yaml").read_text())["inhibit_rules"]]
+    assert all("cluster" in labels for labels in equal if "job" in labels)
 
 
 def test_prometheus_parses_every_query(promtool: str, tmp_path: Path) -> None:
