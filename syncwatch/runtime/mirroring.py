@@ -44,6 +44,8 @@ ROUNDS = 4
 NOWHERE = (-1, -1)
 EMPTIED = 10_000
 """So many directories without any file of ours are remembered; of more, the ones that were emptied first stay where they are when the other side's goes."""
+PROVEN_FILES, PROVEN_BYTES = 200, 1 << 24
+"""So much of what is only believed to be equal is read with each comparison of everything; a larger file is never."""
 NAMED = 20
 """So many errors and conflicts are told by name; all are counted."""
 
@@ -91,6 +93,7 @@ class Pair:
         self.unread_patterns: dict[str, str] = {}
         self._tidied = False
         self.emptied: dict[str, dict[Side, tuple[int, int]]] = {}  # directories that both sides have, in which a file was deleted, and which ones they are
+        self._believed: list[str] = []  # paths that agreed at sight, and that nobody has read
         self._mount_table = b""
         self._mounted: dict[Side, dict[str, tuple[bytes, bytes]]] = {side: {} for side in Side}
         self._sizes: dict[Side, int] = dict.fromkeys(Side, 0)
@@ -155,6 +158,7 @@ class Pair:
         """Another root is another tree: what was agreed with the old one means nothing."""
         self.known.clear()
         self.emptied.clear()
+        self._believed.clear()
         self._deletions = Deletions(self.settings.hold_s)
         self._tidied = self._guarded = False
         if Side.PROJECT in replaced:
@@ -346,6 +350,9 @@ class _Work:
                 self.errors[path or "."] = f"cannot be read: {why.lower()}"
         taken_ns = min(mount.taken_ns, project.taken_ns)
         actions = self._decided(found.undecided, mount, project, taken_ns)
+        if paths is None:
+            actions += self._proven(mount, project, taken_ns)
+        pair._believed += found.primed
         if self.acts and pair.rules.read_only:
             actions += self._guard([*found.primed, *found.undecided] if pair._guarded or paths is not None else list(mount.files), mount)
             pair._guarded = pair._guarded or paths is None
@@ -413,6 +420,35 @@ class _Work:
                     self._prune(path)
             elif decision.verdict is not Verdict.SETTLED:
                 actions.append((path, decision))
+        return actions
+
+    def _proven(self, mount: Listing, project: Listing, taken_ns: int) -> list[tuple[str, Decision]]:
+        """Read some of what agreed at sight in an earlier comparison: trees that were unpacked from archives may give the same time to everything. What differs is returned."""
+        known, believed, actions = self.pair.known, self.pair._believed, []
+        files, left = PROVEN_FILES, PROVEN_BYTES
+        while believed and files > 0 and left > 0:
+            path = believed.pop()
+            ours, theirs, before = mount.files.get(path), project.files.get(path), known.get(path)
+            if ours is None or theirs is None or before is None or before.digest is not None or (before.mount, before.project) != (ours, theirs):
+                continue
+            if ours.size > left:
+                if ours.size <= PROVEN_BYTES:
+                    believed.append(path)
+                    break
+                continue
+            files, left = files - 1, left - ours.size
+            try:
+                digests = self.mount.digest(path, ours), self.project.digest(path, theirs)
+            except (OSError, ChangedError, BlockedError):
+                continue  # who changes it will be seen, and who may not read it has believed it so far
+            if digests[0] == digests[1]:
+                known[path] = Known(ours, theirs, digests[0], ours.racy(taken_ns) or theirs.racy(taken_ns))
+                continue
+            if self.acts:
+                del known[path]
+            else:
+                known[path] = Known(ours, theirs, racy=True)  # so that it is read again instead of believed again
+            actions.append((path, judge(ours, theirs, None, self.pair.rules.kind(path), digests)))
         return actions
 
     def _digests(self, path: str, ours: Entry | None, theirs: Entry | None) -> Digests | None:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from syncwatch.core.mirror_rules import MARKER, Side
-from syncwatch.runtime import renaming
+from syncwatch.core.mirror_rules import MARKER, Entry, Side
+from syncwatch.runtime import mirroring, renaming
 from syncwatch.runtime.clock import Clock
 from syncwatch.runtime.files import CancelledError, KilledError, Tree
 from tests.integration.mirror_parts import NOBODY, OLD_NS, Scene, apart, old
@@ -187,6 +187,58 @@ def test_a_chmod_of_what_was_only_believed_to_be_equal(scene: Scene) -> None:
     (scene.project / "a").write_bytes(b"newer")
     (kept,) = scene.compare().conflicts
     assert {"a": b"newer", kept: b"mount"} == scene.files(Side.MOUNT) == scene.files(Side.PROJECT)
+
+
+def test_what_only_looked_equal_is_found_different_before_anything_is_lost(scene: Scene) -> None:
+    """Archives may give the same time to everything: another file of the same size and time is read with a later comparison, and kept beside the one that wins."""
+    for side in Side:
+        old(scene.root(side) / "version", b"1.2.3" if side is Side.MOUNT else b"1.2.4")
+        old(scene.root(side) / "same", b"same")
+    assert (0, True) == ((first := scene.compare()).moved, first.clean), "believed"
+    (kept,) = scene.compare().conflicts
+    expected = {"version": b"1.2.3", kept: b"1.2.4", "same": b"same"}
+    assert expected == scene.files(Side.MOUNT) == scene.files(Side.PROJECT)
+    assert 0 == scene.compare().conflict_count
+
+
+def test_observing_finds_what_only_looked_equal(tmp_path: Path) -> None:
+    """And goes on saying so. What cannot be read, or is too large, is believed."""
+    scene = Scene(tmp_path, acts=False)
+    for side in Side:
+        old(scene.root(side) / "version", side.encode()[:5])
+        with old(scene.root(side) / "large").open("r+b") as file:
+            file.truncate(mirroring.PROVEN_BYTES + 1)
+        os.utime(scene.root(side) / "large", ns=(OLD_NS, OLD_NS))
+    assert scene.compare().clean
+    for _ in range(2):
+        assert {"version": "changed on both sides"} == scene.compare().left
+
+
+def test_little_is_read_with_each_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many files, or so many bytes, until all were read once; then nothing is read any more."""
+    scene = Scene(tmp_path, acts=False)
+    monkeypatch.setattr(mirroring, "PROVEN_FILES", 3)
+    monkeypatch.setattr(mirroring, "PROVEN_BYTES", 1000)
+    for side in Side:
+        for number in range(5):
+            old(scene.root(side) / f"f{number}")
+        for number in range(3):
+            old(scene.root(side) / f"large{number}", b"x" * 600)
+    digest, read = Tree.digest, []
+
+    def counted(self: Tree, path: str, expected: Entry) -> bytes:
+        read.append(path)
+        return digest(self, path, expected)
+
+    monkeypatch.setattr(Tree, "digest", counted)
+    counts = []
+    for _ in range(7):
+        read.clear()
+        assert scene.compare().clean
+        counts.append(len(read) // 2)
+    assert (0, 8, 0) == (counts[0], sum(counts), counts[-1])
+    assert max(counts) <= 3
+    assert 3 <= len([count for count in counts if count])
 
 
 def test_a_loser_is_not_kept_where_nobody_wants_it(tmp_path: Path) -> None:
