@@ -225,7 +225,8 @@ class Feed(Recovery):
         """Begin a reading."""
         ledger = self.ledger
         self._retry_at_s = math.inf
-        self.ledger.jump_s = math.inf  # the answer explains it; one that fails is asked again
+        if purpose not in (Purpose.BASE, Purpose.TIP):
+            self.ledger.jump_s = math.inf  # the answer explains it; one that fails is asked again
         if purpose is Purpose.AUDIT:
             self._audit_at_s = math.inf
         after = ledger.floor_before

@@ -21,6 +21,8 @@ The rules, in the words of the oracle:
 - An event that the socket brought and that the feed, read past its number, does not have is `invented`.
 - A reading that had to recover something is a gap, one, whatever became of the reading: `reconnect` while a connection is being settled, else `live`. What it
   recovered after it failed belongs to the next one.
+- Where numbers leave none out, one that the socket passed over makes a reading due when the grace is over; one that was passed over while the log was read, when that
+  reading is over. Where others write under the same counter it means nothing: what was left out is found by the next audit.
 - The push path is behind if the newest that had to be recovered is above all that the connection brought, and above all that was delivered before it.
 """
 
@@ -217,7 +219,8 @@ class Journal(Ledger):
         if number < self._top_here:
             self.out_of_order += 1
         else:
-            if self.dense and self.window is None and self._top_here and number > self._top_here + 1 and not self.holes_in_feed:
+            before = max(self._top_here, self._head)
+            if self.dense and self.window is None and number > before + 1 and (before or self.based) and not self.holes_in_feed:
                 self.jump_s = min(self.jump_s, now)
                 self.urgent = True
             self._top_here = number
@@ -432,9 +435,17 @@ class Journal(Ledger):
         """The next reading starts from here."""
         if floor is not None:
             self.floor, self.floor_before = floor, before
-        self.jump_s = math.inf
+        if self.holes_in_feed or not self._leaps:
+            self.jump_s = math.inf  # else it was seen after the question, and the answer knows nothing of it
         self._crowded_at = len(self._here) + len(self._earlier) + AUDIT_EARLY  # what could not be compared now is no reason to ask at once again
         self._keep()
+
+    @property
+    def _leaps(self) -> bool:
+        """Whether numbers are missing between the highest row read and what arrived behind it."""
+        before = max(self._head, self.forgotten_up_to)
+        behind = [number for number in self._here if number > before]
+        return bool(behind) and max(behind) - before > len(behind)
 
     def compared(self) -> bool:
         """A reading came to its end; returns whether it was a new epoch's first."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 
 from syncwatch.core.canary import Canary
@@ -152,6 +155,56 @@ def test_a_jump_in_a_dense_log_is_looked_at_after_the_grace_and_a_failing_feed_i
     host.pass_time(60.0)
     assert (1, 1, 0, 0, 0) == host.numbers()
     assert 1 == sum(host.session.ledger.gaps.values())
+
+
+def dense(**more: Any) -> FeedHost:
+    """Connected to a server whose numbers leave none out and whose socket does not resume."""
+    return connected(protocol=FeedProtocol(resumes=False, dense=True), **more)
+
+
+def test_a_jump_that_came_while_the_log_was_read_is_looked_into_when_that_is_done() -> None:
+    """The answer was given before it and explains nothing: it is asked again, once, and not a minute later."""
+    host = FeedHost(log="1..3", protocol=FeedProtocol(resumes=False, dense=True))
+    host.start().open().tick()
+    host.feed = "held"
+    host.pass_time(2.1)
+    assert ["tip", "rows 2"] == host.asked()
+    before = host.page(host.log[2:])
+    host.push("4").write("5").push("6").reply(before)
+    host.feed = "up"
+    host.pass_time(5.0)
+    assert {"live": 2, "audit": 1} == host.origins()
+    assert (1, 1, 0, 0, 0) == host.numbers()
+    assert ["tip", "rows 2", "rows 2"] == host.asked()
+    host.pass_time(30.0)
+    assert 3 == len(host.asked())
+
+
+def test_a_jump_while_a_found_row_has_its_grace_is_looked_into_after_it() -> None:
+    """Two losses soon after one another are two gaps, both found within seconds."""
+    host = dense()
+    host.push("4").write("5").push("6").pass_time(2.5).push("7").write("8").push("9").pass_time(7.0)
+    assert {"live": 4, "audit": 2} == host.origins()
+    assert 2 == sum(host.session.ledger.gaps.values())
+
+
+def test_a_connection_whose_first_event_is_not_the_next_one_has_jumped() -> None:
+    """The first one ever, and the first one after a reconnect: the log was read, so it is known what comes next."""
+    host = dense()
+    host.write("4").push("5").pass_time(5.0)
+    assert {"live": 1, "audit": 1} == host.origins()
+    host.drop().write("6").pass_time(5.0).open().tick().pass_time(3.0)
+    host.write("7").push("8").pass_time(5.0)
+    assert {"live": 2, "store": 1, "audit": 2} == host.origins()
+
+
+def test_what_an_audit_has_brought_is_no_jump() -> None:
+    """The next number after what the log has is the next one, although the socket left those before it out."""
+    host = dense()
+    host.push("4").write("5 6").pass_time(65.0)
+    assert {"live": 1, "audit": 2} == host.origins()
+    host.push("7")
+    assert math.inf == host.journal.jump_s
 
 
 def test_a_push_path_that_is_dead_is_behind_at_the_next_audit() -> None:

@@ -26,6 +26,7 @@ from tests.simulation.feeds.facts import (
 )
 
 SAME_S = 1e-9  # times nearer than this are one moment
+LATE_S = 0.001  # what is due is done at once
 IDENTITIES_KEPT = 512  # of a process that ended
 HANDSHAKES_TO_POLL = 3  # so many in a row that failed
 POLLS_TO_LEAVE = 3  # so many in a row without an answer
@@ -44,6 +45,7 @@ class Rules(msgspec.Struct, frozen=True):
     verify_grace_s: float = 2.0
     pause_s: float = 2.0  # after a reading that failed
     polling_interval_s: float = 5.0
+    audit: bool = True
 
 
 class Counters(msgspec.Struct):
@@ -151,6 +153,10 @@ class Judge:
         self.asked_at: deque[float] = deque(maxlen=6)
         self.recovered: list[int] = []  # since the last comparison ended
         self.silent_top = 0  # the highest of it that the connection should have brought
+        # a dense log: numbers that the socket passed over
+        self.brought: set[int] = set()  # by this connection
+        self.jumped_at = math.inf  # the first jump since the last question was asked
+        self.answered_at = -math.inf  # when the last reading ended
         # where the connection stands
         self.state = "idle"
         self._entered = 0.0
@@ -223,8 +229,17 @@ class Judge:
             self.advance(fact.at - 2 * SAME_S if fact.local else fact.at)  # what is due when the client closes is decided by the close
             self._closed(fact.at)
 
+    def _judge_patience(self, now: float) -> None:
+        """What the socket of a dense log passed over is looked for when the grace is over, if nothing is in the way; not a minute later."""
+        free = self.connection is not None and self.based and self.reading is None and self.round_at is None and not self.failing
+        due = max(self.jumped_at + self.rules.hole_grace_s, self.answered_at, self.wait_until)
+        if self.rules.audit and free and due + LATE_S < now:
+            self.complaints.append(f"{now:.3f}: a jump seen at {self.jumped_at:.3f} is not looked into")
+            self.jumped_at = math.inf
+
     def advance(self, now: float) -> None:
         """Let time pass: what is due at or before `now` happens."""
+        self._judge_patience(now)
         if self.stable_at <= now:
             self.stable_at, self.failures = math.inf, 0
         while True:
@@ -323,6 +338,7 @@ class Judge:
         self.resumed, self.compared = self.dialled is not None, False
         self.proven = self.reference is None
         self.top_here, self.silent_top, self.pong_at = 0, 0, None
+        self.brought, self.jumped_at = set(), math.inf
         self.top_at_open = self.top
         self.in_catch_up = self.resumed
         self.unproven = {}
@@ -417,12 +433,16 @@ class Judge:
         if not self.in_catch_up and self.suspicion < math.inf:
             self.suspicion = math.inf
             self.counters.verified += 1
-        self._numbered(row, frame.invented)
+        self._numbered(at, row, frame.invented)
 
-    def _numbered(self, row: Row, invented: bool) -> None:
+    def _numbered(self, at: float, row: Row, invented: bool) -> None:
         """A first copy with a number."""
         if invented:
             self.invented.add(row.identity)
+        self.brought.add(row.number)
+        known = max(self.top_here, self.head)
+        if self.rules.dense and not self.holes and row.number > known + 1 and (known or self.based):
+            self.jumped_at = min(self.jumped_at, at)
         if row.number < self.top_here:
             self.counters.out_of_order += 1
         self.top_here = max(self.top_here, row.number)
@@ -526,6 +546,8 @@ class Judge:
         if not fact.tip:
             self._expect(fact.at, "asked after", self.floor_before or None, fact.after)
         self._judge_time(fact.at)
+        if not fact.tip:
+            self.jumped_at = math.inf  # the answer explains it
         self.reading = Reading(purpose, fact.poll, fact.after, self.reference, self.reference is None, held=[], before=fact.after)
 
     def _judge_time(self, at: float) -> None:
@@ -591,7 +613,7 @@ class Judge:
         if newest and (not fact.rows or fact.rows[-1].number != newest) and not reading.second:
             reading.second, reading.after = True, newest - 1
             return
-        self.reading = None
+        self.reading, self.answered_at = None, fact.at
         self.based = self.compared = True
         if fact.rows:
             self.floor = fact.rows[-1]
@@ -728,6 +750,10 @@ class Judge:
         if self.round_at is not None and self.rules.resumes and self.pong_at is None:
             return False
         self._abort()
+        self.answered_at = now
+        behind = {number for number in self.brought if number > self.head}
+        if self.holes or behind == set(range(self.head + 1, self.head + 1 + len(behind))):
+            self.jumped_at = math.inf  # nothing is passed over any more
         repaired, self.recovered = self.recovered, []
         fresh, self.fresh, self.compared, self.promised = self.fresh, False, True, self.top
         if reading.purpose == "poll":

@@ -313,6 +313,21 @@ def _brief(d: _Draft) -> None:
             d.add(at, "burst", value=d.count())
 
 
+def _early(d: _Draft) -> None:
+    """The first moments: something is left out before the log was read for the first time, or while it is."""
+    rng = d.rng
+    end = rng.uniform(0.5, 12.0)
+    d.add(0.0, "set", "skip", rng.choice((0.2, 0.5)))
+    d.add(end, "unset", "skip")
+    if rng.random() < 0.5:
+        d.add(0.0, "feed", *rng.choice(FEED_REFUSALS))
+        d.add(rng.uniform(0.5, 20.0), "feed")
+    for _ in range(rng.randint(1, 4)):
+        d.add(rng.uniform(0.0, end), "burst", value=rng.randint(1, 5))
+    if rng.random() < 0.5:
+        d.drop(rng.uniform(0.0, end))
+
+
 def _many(d: _Draft) -> None:
     """More than a next process can remember."""
     at = d.moment(0.05, 0.6)
@@ -355,6 +370,7 @@ COMMON: Mapping[str, Callable[[_Draft], None]] = {
     "overflow": _overflow,
     "forbidden": _forbidden,
     "brief": _brief,
+    "early": _early,
     "many": _many,
 }
 KINDS: Mapping[str, Mapping[str, Callable[[_Draft], None]]] = {
@@ -369,7 +385,7 @@ KINDS: Mapping[str, Mapping[str, Callable[[_Draft], None]]] = {
 }
 
 
-LOSSY = frozenset({"skip", "reorder", "straggle", "invent", "bad_number", "stopped", "freeze_receive", "freeze_both", "no_audit", "overflow", "short_catch_up"})
+LOSSY = frozenset({"skip", "early", "reorder", "straggle", "invent", "bad_number", "stopped", "freeze_receive", "freeze_both", "no_audit", "overflow", "short_catch_up"})
 """Kinds in which an open socket leaves something out, or is later than the grace allows. In all others nothing may be called missed."""
 
 

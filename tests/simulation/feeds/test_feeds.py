@@ -7,6 +7,7 @@ from collections import Counter
 import msgspec
 import pytest
 
+from syncwatch.core.journal import Journal
 from syncwatch.core.session import SessionSettings
 from tests.simulation.feeds.facts import Answered, Written
 from tests.simulation.feeds.mutants import MUTANTS, MutantProtocol
@@ -152,6 +153,17 @@ def test_the_harness_catches(mistake: str) -> None:
 def test_the_harness_catches_wrong_times(settings: SessionSettings, kinds: tuple[str, ...]) -> None:
     """The oracle holds the session to the times of the specification."""
     caught = sum(bool(World(plan_of(RELAYFILE, seed, kinds), settings=settings, pedantic=True).run().problems) for seed in range(24))
+    assert 4 <= caught
+
+
+def test_the_harness_catches_a_jump_that_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that comes while the log is read is in no answer: who forgets it finds it at the next audit only, and is late."""
+    monkeypatch.setattr(Journal, "_leaps", False)
+    caught = 0
+    for seed in range(24):
+        schedule = msgspec.structs.replace(plan_of(OBSERVER, seed, ("early",)), hidden=False, feed_latency_s=(0.5, 2.0), audit_interval_s=60.0)
+        problems = World(schedule).run().problems
+        caught += any("is not looked into" in problem for problem in problems)
     assert 4 <= caught
 
 

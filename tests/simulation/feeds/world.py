@@ -112,7 +112,7 @@ class World(Caller):
         self.http.on_arrival = lambda: self._moment("asked")
         self.http.on_answer = lambda: self._moment("answered")
         observer = plan.protocol == OBSERVER
-        self.rules = Rules(resumes=not observer, dense=observer)
+        self.rules = Rules(resumes=not observer, dense=observer, audit=plan.audit)
         self.judge = Judge(self.rules)
         self.settings = msgspec.structs.replace(
             settings or SessionSettings(),
