@@ -25,11 +25,6 @@ class Verification:
         self.verdict_s = math.inf  # when a pending suspicion becomes a verdict
         self.watching = False  # whether the next live event means something here; stored, because each event asks
 
-    @property
-    def deadline(self) -> float:
-        """When a check is due or a suspicion ripens."""
-        return min(self.due_s, self.verdict_s)
-
     def begin(self, now: float) -> None:
         """Unverified time counts from the start until the first proof."""
         self.verified_s = now

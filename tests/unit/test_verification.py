@@ -21,6 +21,11 @@ def results(verification: Verification) -> tuple[int, int, int]:
     return tuple(verification.results[result] for result in (Result.VERIFIED, Result.BEHIND, Result.FAILED))  # type: ignore[return-value]  # three of them
 
 
+def next_s(verification: Verification) -> float:
+    """When a check is due or a suspicion ripens."""
+    return min(verification.due_s, verification.verdict_s)
+
+
 def behind() -> Verification:
     """A verdict reached at 72: the check at 70 needed help and nothing came live."""
     verification = checking()
@@ -31,10 +36,10 @@ def behind() -> Verification:
 
 def test_the_first_check_is_due_an_interval_after_catching_up() -> None:
     """Or after the grace, when not even a first number is known."""
-    assert 70.0 == checking().deadline
+    assert 70.0 == next_s(checking())
     soon = Verification(60.0, 2.0)
     soon.opened(10.0, soon=True)
-    assert 12.0 == soon.deadline
+    assert 12.0 == next_s(soon)
 
 
 def test_unverified_time_counts_from_the_start_until_the_first_proof() -> None:
@@ -47,7 +52,7 @@ def test_a_check_that_needed_no_help_verifies() -> None:
     """The server's newest number was ours; the next check is due an interval later."""
     verification = checking()
     verification.checked(70.5, needed_help=False)
-    assert ((1, 0, 0), 70.5, 130.5) == (results(verification), verification.verified_s, verification.deadline)
+    assert ((1, 0, 0), 70.5, 130.5) == (results(verification), verification.verified_s, next_s(verification))
 
 
 def test_a_check_that_needed_help_is_a_suspicion_for_the_grace() -> None:
@@ -55,13 +60,13 @@ def test_a_check_that_needed_help_is_a_suspicion_for_the_grace() -> None:
     verification = checking()
     verification.checked(70.0, needed_help=True)
     assert ((0, 0, 0), 0.0, 72.0, None) == (
-        results(verification), verification.verified_s, verification.deadline, verification.behind_since_s,
+        results(verification), verification.verified_s, next_s(verification), verification.behind_since_s,
     )  # fmt: skip
     assert not verification.ripened(71.9)
     assert verification.ripened(72.0)
     assert ((0, 1, 0), 0.0, 72.0) == (results(verification), verification.verified_s, verification.behind_since_s)
     assert not verification.ripened(99.0)
-    assert 130.0 == verification.deadline
+    assert 130.0 == next_s(verification)
 
 
 def test_a_live_event_within_the_grace_drops_the_suspicion() -> None:
@@ -97,10 +102,10 @@ def test_a_live_event_while_behind_brings_the_next_check_forward() -> None:
     """It proves that something is pushed, not that everything is; checks stay a grace apart."""
     verification = behind()
     verification.live(71.5)
-    assert 72.0 == verification.deadline
+    assert 72.0 == next_s(verification)
     verification = behind()
     verification.live(100.0)
-    assert (100.0, 72.0) == (verification.deadline, verification.behind_since_s)
+    assert (100.0, 72.0) == (next_s(verification), verification.behind_since_s)
     assert verification.watching
 
 
@@ -109,7 +114,7 @@ def test_without_suspicion_live_events_mean_nothing_here() -> None:
     verification = checking()
     assert not verification.watching
     verification.live(20.0)
-    assert ((0, 0, 0), 70.0, 0.0) == (results(verification), verification.deadline, verification.verified_s)
+    assert ((0, 0, 0), 70.0, 0.0) == (results(verification), next_s(verification), verification.verified_s)
 
 
 def test_a_settled_resync_or_a_live_canary_verifies_too() -> None:
@@ -133,7 +138,7 @@ def test_a_closed_connection_asks_nothing_and_its_open_suspicion_stands() -> Non
     verification = checking()
     verification.checked(70.0, needed_help=True)
     verification.closed()
-    assert ((0, 1, 0), math.inf, None) == (results(verification), verification.deadline, verification.behind_since_s)
+    assert ((0, 1, 0), math.inf, None) == (results(verification), next_s(verification), verification.behind_since_s)
     verification = behind()
     verification.closed()
     assert ((0, 1, 0), 72.0) == (results(verification), verification.behind_since_s)
