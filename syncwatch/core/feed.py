@@ -133,7 +133,7 @@ class Feed(Recovery):
         self._needed_s = None
         self._failed_handshakes = self._reprobes = 0
         self._poll_at_s = self._retry_at_s = math.inf
-        based = ledger.based or ledger.base_on_last()
+        based = ledger.based or ledger.base_on_first()
         ledger.opened(attempt)
         if not based:
             line.caught_up(now, "ready, nothing to resume")
@@ -166,7 +166,7 @@ class Feed(Recovery):
             return Pace.REPROBE
         self._failed_handshakes += 1
         if self._failed_handshakes >= self.line.settings.polling_after and self._reading is None and now >= self._wait_until_s:
-            self._read(now, Purpose.POLL if self.ledger.based or self.ledger.base_on_last() else Purpose.BASE)
+            self._read(now, Purpose.POLL if self.ledger.based or self.ledger.base_on_first() else Purpose.BASE)
         return Pace.RETRY
 
     def refused(self, now: float) -> None:
@@ -334,9 +334,10 @@ class Feed(Recovery):
             return
         self._reading = None
         before = rows[-2].number if len(rows) > 1 else reading.after
-        self.ledger.base(rows, before, newest)
+        alone = self.ledger.base(rows, before, newest)
         if self._connected:
-            self.line.verification.settled(now)
+            if alone:
+                self.line.verification.settled(now)
             self._plan_audit(now)
         else:
             self._carry_on(now)

@@ -6,8 +6,9 @@ The rules, in the words of the oracle:
   the socket are counted as duplicates; rows of the feed are evidence, not deliveries.
 - A socket that was dialled with a position sends its catch-up before it reads anything from us, so the answer to our first ping marks its end: what such a
   connection brought before its first pong is `store`, everything else that a socket brings is `live`. A definition, not knowledge.
-- The first position is the newest row when we came; nothing up to it is ours to judge. A connection that brought something and was gone before the log could be
-  read has set it itself: its last event.
+- The first position is the newest row when we came; nothing up to it is ours to judge. What the first connection brought before that row could be read is behind it:
+  then the first position is its first event, and it promised everything from there on. Where numbers may leave some out it takes two events to find the first again in the log:
+  with a single one the first position is the newest row, or that event itself if the connection is gone.
 - Every reading of the feed starts one row before the `floor`, the last row that was compared, and must find the floor, key and all, before it finds a higher
   number or one that was not asked for; else the server's log is another: a new epoch, and it is read from its beginning. Where there is no floor yet it must find
   the last event behind the first position that was delivered before it asked. Each further page starts one row before the end of the last one, and must begin
@@ -15,7 +16,7 @@ The rules, in the words of the oracle:
 - A row that the socket had not brought is *found*. If the socket brings it within the grace it is `late`, unless that is in a catch-up. If it does not: one that was promised is missed, and recovered
   in the same step (origin `audit`); one that nobody promised is delivery: `poll` without a socket, else `store`.
 - Promised is what a socket that was dialled with a position has to bring behind it; what any socket has to bring once a reading came to its end on it (that of the
-  first position is one); and what is not above the highest number that was delivered when the last reading, or the last connection that promised anything, ended.
+  first position is one); what the first had to bring behind its first event; and what is not above the highest number that was delivered when the last reading, or the last connection that promised anything, ended.
   The time without a socket is not, nor is a new epoch that was not read yet. A connection that ends cuts the grace short: what is above all that it brought was
   lost with it, not left out, and is `store`.
 - An event that the socket brought and that the feed, read past its number, does not have is `invented`.
@@ -28,6 +29,7 @@ The rules, in the words of the oracle:
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Sequence
 
@@ -308,25 +310,45 @@ class Journal(Ledger):
 
     # ------------------------------------------------------------------ from the feed
 
-    def base(self, rows: Sequence[Event], before: int | None, newest: int | None) -> None:
-        """The first position: what the log held when we came is not ours to judge.
+    def base(self, rows: Sequence[Event], before: int | None, newest: int | None) -> bool:
+        """The first position: what the log held when we came is not ours to judge. False if what came meanwhile has set it, and is to be compared.
 
         `before`: the number that precedes the last row, if any; `newest`: the server's own word, where the newest row is hidden from us.
         """
-        self.based = self._settled = True
+        self._settled = True
+        top = rows[-1].number or 0 if rows else newest or 0
+        arrived = len(self._here) + len(self._earlier)
+        if (arrived > 1 or (self.dense and arrived)) and self._first < top:
+            return not self.base_on_first()
+        self.based = True
         self.floor = rows[-1] if rows else None
         self.floor_before = before if rows else newest or None
-        self._begin_behind((newest or 0) if self.floor is None else self.floor.number or 0)
-
-    def base_on_last(self) -> bool:
-        """The first position, if a connection has set it: the last event that was delivered."""
-        last = self.last
-        if last is None or last.number is None:
-            return False
-        before = None if self.before_last is None else self.before_last.number
-        self.based, self.floor, self.floor_before = True, last, last.number - 1 if self.dense else before
-        self._begin_behind(last.number)
+        self._begin_behind(top)
         return True
+
+    def base_on_first(self) -> bool:
+        """The first position, if a connection has set it: the first event that was delivered."""
+        arrived = self._earlier | self._here
+        if not arrived:
+            return False
+        first, second = (*heapq.nsmallest(2, arrived), None)[:2]
+        assert first is not None
+        self.based = True
+        if self.dense:
+            self.floor, self.floor_before = arrived[first], first - 1
+        elif second is not None:
+            self.floor, self.floor_before = arrived[second], first
+        else:
+            self.floor, self.floor_before = arrived[first], None
+        self._begin_behind(first)
+        for known in (self._here, self._earlier):
+            known.pop(self.floor.number or 0, None)  # the floor needs no comparison
+        return True
+
+    @property
+    def _first(self) -> int:
+        """The lowest number that was delivered and not compared."""
+        return min((*self._here, *self._earlier), default=0)
 
     def _begin_behind(self, number: int) -> None:
         self._base = self._head = number
@@ -501,7 +523,7 @@ class Journal(Ledger):
     @property
     def promised(self) -> int:
         """Up to which number nothing is left to the time without a socket, if the connection ended now."""
-        return self._top if self._settled or (self._resumed and not self.fresh) else self._promised
+        return self._top if not self.based or self._settled or (self._resumed and not self.fresh) else self._promised
 
     def restore(self, epoch: int, point: FeedPoint) -> None:
         """Start where an earlier process stopped."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -176,6 +176,24 @@ async def test_an_event_that_was_not_pushed_is_found(tmp_path: Path) -> None:
             r.write(1)
             await sidecar.until(lambda c: "behind" in [reason["reason"] for reason in c["reasons"]])
             assert 503 == (await sidecar.gate())[0]
+
+
+async def test_what_is_left_out_before_the_log_could_be_read(tmp_path: Path) -> None:
+    """The log is refused from the start: what the socket leaves out meanwhile is found as soon as the log answers, although it is not the newest by then."""
+    async with rig(tmp_path) as r, AsyncExitStack() as refusal:
+        refusal.enter_context(r.relay.faults.refusing_feed(503))
+        async with r.sidecar(opened=False) as sidecar:
+            await sidecar.until(lambda c: c["state"] == "open")
+            r.write(1)
+            with r.relay.faults.skipping(protocol="relayfile", times=1):
+                r.write(1)
+            r.write(2, workspace="another")
+            r.write(1)
+            await sidecar.until(lambda c: c["ledger"]["events"] == 2)
+            assert 0 == (await sidecar.cast())["ledger"]["missed"], "nobody can know yet"
+            await refusal.aclose()
+            await sidecar.until(lambda c: c["ledger"]["missed"] == 1)
+            assert {"live": 2, "audit": 1} == origins(await sidecar.scrape())
 
 
 @pytest.mark.parametrize("events", [0, 3, 40], ids=["nothing new", "below the cursor", "past the cursor"])

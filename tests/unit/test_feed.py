@@ -49,14 +49,39 @@ def test_what_overtakes_the_answer_on_an_empty_log_proves_nothing_against_it() -
 
 
 def test_a_connection_that_brings_something_sets_the_first_position_itself() -> None:
-    """It was gone before the log could be read: what was written meanwhile is not lost with it."""
+    """It was gone before the log could be read: what was written meanwhile is not lost with it, and what it left out is missed."""
     host = FeedHost(log="1..3", protocol=FeedProtocol(resumes=False, dense=True))
     host.feed = "held"
-    host.start().open().tick().push("4 5").drop().write("6 7")
+    host.start().open().tick().push("4").write("5").push("6").drop().write("7 8")
     host.feed = "up"
     host.pass_time(5.0).open().tick().pass_time(5.0)
-    assert "rows 4" == host.asked()[1]
-    assert {"live": 2, "store": 2} == host.origins()
+    assert "rows 3" == host.asked()[1]
+    assert {"live": 2, "store": 2, "audit": 1} == host.origins()
+    assert (1, 1, 0, 0, 0) == host.numbers()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "place"),
+    [(FeedProtocol(resumes=False, dense=True), "rows 3"), (FeedProtocol(), "rows 4")],
+    ids=["observer", "relayfile"],
+)
+def test_what_is_left_out_before_the_log_could_be_read_is_missed(protocol: FeedProtocol, place: str) -> None:
+    """The feed is refused for a minute from the start: the first comparison begins at the first event, not where the log stands by then."""
+    host = FeedHost(log="1..3", protocol=protocol)
+    host.feed = 503
+    host.start().open().tick().push("4").write("5").push("6").pass_time(60.0)
+    host.push("7").write("8").push("9")
+    assert (0, 0, 0, 0, 0) == host.numbers(), "nobody can know yet"
+    host.feed = "up"
+    unverified_since = host.session.verification.verified_s
+    while host.asked()[-1] == "tip":
+        assert unverified_since == host.session.verification.verified_s, "knowing where the log stands proves nothing about what came"
+        host.pass_time(0.5)
+    assert place == host.asked()[-1]
+    host.pass_time(5.0)
+    assert {"live": 4, "audit": 2} == host.origins()
+    assert (2, 2, 0, 0, 0) == host.numbers()
+    assert "behind" not in {str(reason) for reason in host.held()}
 
 
 # -- settling a connection ---------------------------------------------------------------------------------------------

@@ -159,15 +159,64 @@ def test_the_time_without_a_socket_stays_nobody_s_promise_until_it_was_read() ->
 
 
 def test_an_event_before_the_first_position_is_nothing_that_a_reading_has_to_find() -> None:
-    """The newest row was hidden; what the socket had brought lies before it."""
-    ledger = Journal(GRACE_S, resumes=False, dense=True)
+    """The newest row was hidden; the only event that the socket had brought lies before it, and nobody knows behind what."""
+    ledger = Journal(GRACE_S, resumes=True, dense=False)
     ledger.dialled()
     ledger.opened(1)
     bring(ledger, 6)
-    ledger.base([], 6, 7)
+    assert ledger.base([], 6, 7)
     assert ledger.reference is None
+    assert 7 == ledger.floor_before
     bring(ledger, 8)
     assert ledger.reference is ledger.last
+
+
+@pytest.mark.parametrize(
+    ("dense", "brought", "newest", "expected"),
+    [
+        (True, (4,), 3, (3, 2)),  # the answer is older than the event
+        (True, (4,), 4, (4, 3)),
+        (True, (4,), 6, (4, 3)),
+        (True, (5, 4, 7), 7, (4, 3)),
+        (False, (4,), 4, (4, 3)),
+        (False, (4,), 6, (6, 5)),  # a single event, and nothing is known of what stands before it
+        (False, (9, 4, 7), 9, (7, 4)),
+        (False, (4, 9), 9, (9, 4)),
+    ],
+)
+def test_what_came_before_the_log_could_be_read_sets_the_first_position(
+    dense: bool, brought: tuple[int, ...], newest: int, expected: tuple[int, int]
+) -> None:
+    """Its first event, if the newest row is above it: behind the number before it, or with the event after it, it is found again."""
+    ledger = Journal(GRACE_S, resumes=not dense, dense=dense)
+    ledger.dialled()
+    ledger.opened(1)
+    bring(ledger, *brought)
+    set_by_the_row = ledger.base(rows(newest - 1, newest), newest - 1, None)
+    assert expected == (ledger.floor and ledger.floor.number, ledger.floor_before)
+    assert (expected == (newest, newest - 1)) == set_by_the_row
+    read(ledger, *range(expected[1] + 1, newest + 1))
+    ledger.book(100.0, -math.inf)
+    seen = {number for number in range(newest + 1) if ledger.identities.knows(row(number))}
+    first = expected[0] if set_by_the_row else min(brought)
+    assert set(range(first + 1, newest + 1)) <= seen
+    assert 0 == ledger.audit_events[AuditVerdict.INVENTED]
+    assert ledger.missed == len(set(range(first + 1, newest + 1)) - set(brought))
+
+
+def test_what_the_first_connection_left_out_is_missed_although_it_is_gone() -> None:
+    """It promised everything from its first event on, up to the last one that it brought; what came after that is the time without a socket."""
+    ledger = Journal(GRACE_S, resumes=False, dense=True)
+    ledger.dialled()
+    ledger.opened(1)
+    bring(ledger, 4, 6)
+    ledger.closed(11.0)
+    assert ledger.base_on_first()
+    ledger.opened(2)
+    read(ledger, 4, 5, 6, 7)
+    ledger.book(100.0, -math.inf)
+    assert {"live": 2, "audit": 1, "store": 1} == received(ledger)
+    assert {"missed": 1} == found(ledger)
 
 
 def test_rows_that_are_not_ours_and_rows_before_the_first_position_are_passed_over() -> None:

@@ -325,7 +325,7 @@ class Judge:
     @property
     def promised_now(self) -> int:
         """What is promised if the connection ended now: one that promised anything had to bring all up to what it brought."""
-        return self.top if self.compared or (self.resumed and not self.fresh) else self.promised
+        return self.top if not self.based or self.compared or (self.resumed and not self.fresh) else self.promised
 
     # -- a connection ------------------------------------------------------------------------------------------------
 
@@ -334,7 +334,7 @@ class Judge:
         self.not_before = -math.inf
         self._abort()
         if not self.based and self.mine:
-            self._base_on_last()
+            self._base_on_first()
         self.resumed, self.compared = self.dialled is not None, False
         self.proven = self.reference is None
         self.top_here, self.silent_top, self.pong_at = 0, 0, None
@@ -347,16 +347,21 @@ class Judge:
         if self.based:
             self.round_at, self.round_fresh = at, self.fresh
 
-    def _base_on_last(self) -> None:
-        """A connection that brought something before the log could be read has set the first position itself."""
-        numbers = sorted(self.mine)[-2:]
-        self.floor = self.mine[numbers[-1]]
-        before = numbers[0] if len(numbers) > 1 else None
-        self.floor_before = numbers[-1] - 1 if self.rules.dense else before
+    def _base_on_first(self) -> None:
+        """A connection that brought something before the log could be read has set the first position itself: its first event.
+
+        It is found again behind the number before it, or, where numbers may leave some out, with the event after it.
+        """
+        numbers = sorted(self.mine)[:2]
         self.based = True
-        self.base = self.head = numbers[-1]
+        self.base = self.head = numbers[0]
+        if self.rules.dense:
+            self.floor, self.floor_before = self.mine[numbers[0]], numbers[0] - 1
+        else:
+            self.floor, self.floor_before = self.mine[numbers[-1]], numbers[0] if len(numbers) > 1 else None
         self.settled = self.floor, self.floor_before
         self.excused = self.floor.life, self.base
+        self.pending.pop(self.floor.identity, None)
         self._forget_up_to_base()
 
     def _forget_up_to_base(self) -> None:
@@ -536,7 +541,7 @@ class Judge:
             reading.poll, reading.asked = fact.poll, True
             return
         if not self.based and self.mine and self.connection is None:
-            self._base_on_last()
+            self._base_on_first()
         if fact.tip:
             purpose = "tip" if self.based else "base"
         elif self.connection is None:
@@ -615,6 +620,11 @@ class Judge:
             return
         self.reading, self.answered_at = None, fact.at
         self.based = self.compared = True
+        newest_of_all = fact.rows[-1].number if fact.rows else newest or 0
+        if len(self.mine) > (0 if self.rules.dense else 1) and min(self.mine) < newest_of_all:
+            self._base_on_first()
+            self._carry_on(fact.at)
+            return
         if fact.rows:
             self.floor = fact.rows[-1]
             self.floor_before = fact.rows[-2].number if len(fact.rows) > 1 else reading.after
