@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import re
 import signal
 import statistics
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -35,6 +36,7 @@ from tests.unit.snapshots import (
     NOW_S,
     WALL_S,
     connection,
+    continuity,
     fresh_connection,
     health,
     held,
@@ -222,6 +224,16 @@ def labels(key: str, part: Any) -> set[str]:
     if isinstance(part, dict) and not moment_or_counts:
         return {label for inner, one in part.items() if inner not in ELSEWHERE | {"last_failure"} for label in labels(inner, one)}
     return {key.removesuffix("_s").removesuffix("_bytes").replace("_", " ")}
+
+
+async def test_an_incident_that_goes_on_is_not_taken_for_its_last_occurrence(tab: Page) -> None:
+    """Events were lost 100 s ago, and again 7 s ago: the reason says when that began, the card's gaps when it last happened."""
+    again = connection(continuity=continuity(last_loss=moment(7.0)))
+    async with serving(snapshot(connections=(again,), health=health(held(Reason.EVENTS_LOST, 100.0)))) as url:
+        await tab.open(url)
+        await tab.shows("The last loss was 7.")
+        for where in ("#troubles", "#connection-cast .reasons"):
+            assert re.search(r"events lost, first 1 min 4\d s ago", await tab.text(where)), where
 
 
 async def test_a_connection_that_another_process_has(tab: Page) -> None:
