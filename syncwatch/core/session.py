@@ -999,4 +999,5 @@ class Session:
             canary=None if self.canary is None else self.canary.snapshot(),
             lifetime=LifetimeSnapshot(**msgspec.structs.asdict(totals)),
             settled_once=self._settled_once,
+            attempting=self._dial_deadline_s < math.inf,
         )

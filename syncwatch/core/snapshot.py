@@ -193,6 +193,7 @@ class ConnectionSnapshot(msgspec.Struct, frozen=True):
     lifetime: LifetimeSnapshot
     settled_once: bool  # the first sync is done
     report: ReportSnapshot | None = None  # None for a connection of our own
+    attempting: bool = False  # a handshake of ours is under way
 
     @property
     def numbered(self) -> bool:

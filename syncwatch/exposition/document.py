@@ -75,6 +75,7 @@ class Attempts(msgspec.Struct, frozen=True):
     next: Due | None
     mean_handshake_s: float | None
     last_handshake_s: dict[str, float]
+    under_way: bool | None = None
 
 
 class Heartbeats(msgspec.Struct, frozen=True):

@@ -233,6 +233,7 @@ def _attempts(c: ConnectionSnapshot, at: Moment) -> doc.Attempts:
         next=doc.due_now(c.next_attempt_now_s, at),
         mean_handshake_s=_mean_s(c.handshake),
         last_handshake_s={phase: doc.seconds(took_s) for phase, took_s in c.last_handshake_s.items()},
+        under_way=c.attempting if c.report is None else None,
     )
 
 

@@ -236,6 +236,16 @@ async def test_an_incident_that_goes_on_is_not_taken_for_its_last_occurrence(tab
             assert re.search(r"events lost, first 1 min 4\d s ago", await tab.text(where)), where
 
 
+async def test_an_attempt_that_is_under_way_is_called_so(tab: Page) -> None:
+    """A server that accepts and says nothing: while an attempt runs, the next one is not said to be planned for no time at all."""
+    trying = fresh_connection(name="trying", timeline=timeline(state=State.CONNECTING), attempting=True)
+    async with serving(snapshot(connections=(trying, fresh_connection(name="resting")))) as url:
+        await tab.open(url)
+        await tab.shows("Connections")
+        shown = await tab.run("['trying', 'resting'].map(x => document.querySelector(`#connection-${x} dl div`).innerText.split(/\\n+/))")
+        assert [["next attempt", "under way"], ["next attempt", "none planned"]] == shown
+
+
 async def test_a_connection_that_another_process_has(tab: Page) -> None:
     """Its file, its process, what is odd; what the file cannot tell is not known, and nothing is shown as 0 that nobody counts."""
     told = ReportSnapshot("/b1.json", moment(0.5), moment(20.0), 4711, "reused", None, ("the file is older than its process",))

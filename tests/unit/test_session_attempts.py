@@ -72,15 +72,20 @@ def test_the_sentence_about_the_last_failure_stands_until_all_is_well() -> None:
 
 
 def test_the_next_attempt_is_told_while_waiting_only() -> None:
-    """Monotonic; absent while a handshake is under way or a socket is open."""
+    """Monotonic; absent while a handshake is under way, which is told too, and while a socket is open."""
+
+    def told() -> tuple[float | None, bool]:
+        picture = host.session.snapshot()
+        return picture.next_attempt_now_s, picture.attempting
+
     host = Host().start()
-    assert None is host.session.snapshot().next_attempt_now_s
+    assert (None, True) == told()
     host.fail()
-    assert 100.25 == host.session.snapshot().next_attempt_now_s
+    assert (100.25, False) == told()
     host.pass_time(0.25)
-    assert None is host.session.snapshot().next_attempt_now_s
+    assert (None, True) == told()
     host.open()
-    assert None is host.session.snapshot().next_attempt_now_s
+    assert (None, False) == told()
 
 
 class TestHandshakeTimeout:

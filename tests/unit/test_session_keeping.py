@@ -112,7 +112,7 @@ def test_while_nothing_can_be_stored_nothing_is_taken() -> None:
     assert snapshot.last_failure == (
         "what came cannot be stored (no space left on device); 2 wait in memory, and no more is taken until they are safe"
     )
-    assert snapshot.next_attempt_now_s is None
+    assert (None, False) == (snapshot.next_attempt_now_s, snapshot.attempting)
     assert Reason.GAP_OPEN in at.held()
     assert [("failed", "no space left on device", 2)] == [
         (told.fields["result"], told.fields["detail"], told.fields["waiting"]) for told in at.notices(Notice.STORAGE)

@@ -52,7 +52,7 @@ reasons: component name reason incident since advice
 reasons.since: time age_s
 connections: name protocol dialect continuity upstream health state state_since up started established first_sync_done reasons attempts reconnects
   disconnects close_codes heartbeats traffic verification ledger clock_offset_s event_latency canary expiry lifetime state_seconds transitions report
-connections.attempts: total failures consecutive_failures last_failure next mean_handshake_s last_handshake_s
+connections.attempts: total failures consecutive_failures last_failure next mean_handshake_s last_handshake_s under_way
 connections.attempts.next: time in_s
 connections.heartbeats: sent acknowledged missed late outstanding last_sent last_acknowledged last_rtt_s mean_rtt_s half_open
 connections.traffic: frames_received frames_sent received_bytes sent_bytes anomalies last_frame last_event

@@ -64,6 +64,7 @@ def _life(c: doc.Connection) -> Iterator[Fact]:
     else:
         tried = f"; {counted(c.attempts.consecutive_failures, 'attempt')} failed in a row" if c.attempts.consecutive_failures else ""
         due = "" if c.attempts.next is None else f"; next attempt in {span(max(0.0, c.attempts.next.in_s))}"
+        due = "; an attempt is under way" if c.attempts.under_way else due
         yield "uptime", f"no connection now{tried}{due}", False
     theirs = "" if c.report is None or c.report.reconnects is None else f", {number(c.report.reconnects)} by its own count"
     yield "reconnects", f"{number(c.reconnects)}{theirs}; {number(c.lifetime.reconnects)} since {day(c.lifetime.since.time)}", True
