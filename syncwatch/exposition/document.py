@@ -106,10 +106,11 @@ class Traffic(msgspec.Struct, frozen=True):
 
 
 class Verification(msgspec.Struct, frozen=True):
-    """`unverified_s`: since the server's own newest number was last seen equal to ours; since the start if never."""
+    """`unverified_s`: since the server's own newest number was last seen equal to ours; since the start if never. `ever`: whether it was at all."""
 
     unverified_s: float | None
     results: dict[str, int]
+    ever: bool | None = None
 
 
 class Ledger(msgspec.Struct, frozen=True):

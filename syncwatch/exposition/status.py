@@ -107,6 +107,7 @@ def _connection(c: ConnectionSnapshot, snapshot: Snapshot) -> doc.Connection:
         verification=doc.Verification(
             unverified_s=None if c.verified_now_s is None else doc.seconds(max(0.0, at.now_s - c.verified_now_s)),
             results=_counts(c, "syncwatch_verifications_total", c.verifications),
+            ever=None if c.verified_now_s is None or c.started is None else c.verified_now_s > c.started.now_s,
         ),
         ledger=None if c.continuity is None else _ledger(c, c.continuity, at),
         clock_offset_s=None if c.clock_offset_s is None else doc.seconds(c.clock_offset_s),

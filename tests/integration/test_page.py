@@ -246,6 +246,16 @@ async def test_an_attempt_that_is_under_way_is_called_so(tab: Page) -> None:
         assert [["next attempt", "under way"], ["next attempt", "none planned"]] == shown
 
 
+async def test_what_was_never_proven_is_not_called_verified_a_while_ago(tab: Page) -> None:
+    """Unverified since the start, because there was never a connection: the card says never."""
+    never = fresh_connection(name="never", started=moment(40.0), verified_now_s=NOW_S - 40.0)
+    async with serving(snapshot(connections=(connection(), never))) as url:
+        await tab.open(url)
+        await tab.shows("Connections")
+        for name, words in (("cast", r"unverified\s+4\d s\n"), ("never", r"unverified\s+never verified, for 4\d s\n")):
+            assert re.search(words, await tab.text(f"#connection-{name}")), name
+
+
 async def test_a_connection_that_another_process_has(tab: Page) -> None:
     """Its file, its process, what is odd; what the file cannot tell is not known, and nothing is shown as 0 that nobody counts."""
     told = ReportSnapshot("/b1.json", moment(0.5), moment(20.0), 4711, "reused", None, ("the file is older than its process",))

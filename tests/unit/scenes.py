@@ -97,6 +97,13 @@ def cast_down() -> Snapshot:
     return snapshot(connections=(cast,), health=health(held(Reason.FAILED, 60.0), held(Reason.UNAUTHORIZED, 60.0)))
 
 
+def cast_first_attempt() -> Snapshot:
+    """A server that accepts and says nothing: the first attempt is under way, and nothing was ever proven."""
+    state = timeline(state=State.CONNECTING, recent=(Transition(moment(4.9), State.IDLE, State.CONNECTING, "start"),))
+    cast = fresh_connection(timeline=state, attempts=1, attempting=True, started=moment(4.9), verified_now_s=NOW_S - 4.9)
+    return snapshot(connections=(cast,), health=health(health={}))
+
+
 # --- Relayfile ----------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -146,6 +153,7 @@ def files_down() -> Snapshot:
         consecutive_failures=212,
         last_failure="refused: connection refused (ECONNREFUSED)",
         next_attempt_now_s=NOW_S + 29.5,
+        started=moment(90_000.0),
         verified_now_s=NOW_S - 7300.0,
         last_event=moment(7322.0),
         heartbeat=heartbeat(last_sent=moment(7310.0), last_ack=moment(7325.0), outstanding=0, missed=2),
@@ -312,6 +320,7 @@ SCENES: dict[str, Callable[[], Scene]] = {
     "relaycast_healthy": lambda: Scene(cast_healthy()),
     "relaycast_degraded": lambda: Scene(cast_degraded()),
     "relaycast_down": lambda: Scene(cast_down()),
+    "relaycast_first_attempt": lambda: Scene(cast_first_attempt()),
     "relayfile_healthy": lambda: Scene(files_healthy()),
     "relayfile_degraded": lambda: Scene(files_degraded()),
     "relayfile_down": lambda: Scene(files_down()),

@@ -56,7 +56,7 @@ connections.attempts: total failures consecutive_failures last_failure next mean
 connections.attempts.next: time in_s
 connections.heartbeats: sent acknowledged missed late outstanding last_sent last_acknowledged last_rtt_s mean_rtt_s half_open
 connections.traffic: frames_received frames_sent received_bytes sent_bytes anomalies last_frame last_event
-connections.verification: unverified_s results
+connections.verification: unverified_s results ever
 connections.ledger: epoch cursor events events_by_origin undecided duplicates out_of_order missed recovered lost unaccounted missing late last_loss
   gaps resets replayed resyncs mean_resync_s forgotten audits audit_events
 connections.event_latency: events mean_s
@@ -159,6 +159,12 @@ def test_moments_have_their_stamp_and_a_monotonic_age() -> None:
     assert 40.0 == stepped["verification"]["unverified_s"]
 
 
+def test_what_was_never_proven_is_not_a_proof_a_while_ago() -> None:
+    """Unverified time counts from the start on; whether there was a proof at all is said beside it."""
+    proven, never = first()["verification"], first(verified_now_s=NOW_S - 4000.0)["verification"]
+    assert [(40.0, True), (4000.0, False)] == [(one["unverified_s"], one["ever"]) for one in (proven, never)]
+
+
 def test_reasons_carry_what_to_do() -> None:
     """Component, name, since when, advice; incidents are marked; the gravest is first."""
     whole = of(FULL)
@@ -194,7 +200,7 @@ def test_what_never_happened_is_null() -> None:
     unknown = ("health", "started", "established", "clock_offset_s", "event_latency", "canary")
     assert [None] * len(unknown) == [fresh[key] for key in unknown]
     assert [None, None] == [fresh["traffic"][key] for key in ("last_frame", "last_event")]
-    assert fresh["verification"]["unverified_s"] is None
+    assert [None, None] == [fresh["verification"][key] for key in ("unverified_s", "ever")]
     assert fresh["attempts"]["mean_handshake_s"] is None
     assert {"live": 0, "ring": 0, "store": 0} == fresh["ledger"]["events_by_origin"]
     assert {"verified": 0, "contradicted": 0, "unverifiable": 0} == fresh["ledger"]["resyncs"]["complete"]

@@ -91,9 +91,9 @@ def _beats(page: Page, c: doc.Connection) -> Iterator[Fact]:
     if page.verbose or beats.missed:
         counts = {"sent": beats.sent, "acknowledged": beats.acknowledged, "missed": beats.missed, "late": beats.late, "outstanding": beats.outstanding or None}
         yield "heartbeats", ", ".join(f"{number(count)} {word}" for word, count in counts.items() if count is not None), False
-    unverified_s = c.verification.unverified_s
+    unverified_s, never = c.verification.unverified_s, c.verification.ever is False
     if unverified_s is not None or c.continuity != UNNUMBERED:
-        yield "verified", "unknown" if unverified_s is None else f"{span(unverified_s)} ago", True
+        yield "verified", "unknown" if unverified_s is None else f"never, for {span(unverified_s)}" if never else f"{span(unverified_s)} ago", True
 
 
 def _traffic(page: Page, c: doc.Connection) -> Iterator[Fact]:
