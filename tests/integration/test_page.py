@@ -21,6 +21,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from dashboards.links import REASONS_URL
 from syncwatch.core.effects import Notice, Notify
 from syncwatch.core.health import Check, Component, Reason
 from syncwatch.core.snapshot import ReportSnapshot, Snapshot, Transition
@@ -224,6 +225,18 @@ def labels(key: str, part: Any) -> set[str]:
     if isinstance(part, dict) and not moment_or_counts:
         return {label for inner, one in part.items() if inner not in ELSEWHERE | {"last_failure"} for label in labels(inner, one)}
     return {key.removesuffix("_s").removesuffix("_bytes").replace("_", " ")}
+
+
+async def test_every_reason_leads_to_its_runbook(tab: Page) -> None:
+    """Whatever holds has a link to the section about it, the one that the dashboards lead to, for eyes and for screen readers; nothing is asked of that place."""
+    sections = set(re.findall(r"^## (\w+)$", (Path(__file__).parents[2] / "docs/runbooks/reasons.md").read_text(), re.MULTILINE))
+    async with serving(snapshot(health=health(*(held(reason) for reason in Reason)))) as url:
+        await tab.open(url)
+        await tab.until(f"document.querySelectorAll('#troubles li').length === {len(Reason)}")
+        links = await tab.run("[...document.querySelectorAll('#troubles p:last-child a')].map(x => [x.href, x.ariaLabel, x.innerText])")
+        assert [[f"{REASONS_URL}#{reason}", f"runbook of {reason.replace('_', ' ')}", "runbook"] for reason in Reason] == links
+        assert {url.partition("#")[2] for url, _, _ in links} <= sections
+    assert {urlsplit(url).netloc} == {urlsplit(one).netloc for one in tab.requested if not one.startswith("data:")}
 
 
 async def test_an_incident_that_goes_on_is_not_taken_for_its_last_occurrence(tab: Page) -> None:
@@ -469,7 +482,7 @@ async def test_it_can_be_used_with_the_keyboard(tab: Page) -> None:
             visited.append(where)
         assert {"solid"} == {outline for _, _, outline in visited}
         texts = [text for _, text, _ in visited]
-        assert ["Skip to the connections", "cast", "cast", "flair", "Everything that was counted"] == texts[:5]
+        assert ["Skip to the connections", "cast", "runbook", "cast", "runbook", "flair", "runbook", "Everything that was counted"] == texts[:8]
         assert "/status as JSON" == texts[-1]
         await tab.open(url)
         await tab.shows("What is wrong, gravest first")
