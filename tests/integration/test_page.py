@@ -153,8 +153,8 @@ window.watching.observe(document.body, { subtree: true, childList: true, charact
 
 
 async def test_it_recovers_by_itself_when_the_sidecar_restarts(tmp_path: Path, tab: Page) -> None:
-    """While nobody answers it says so, and that the gate counts as closed; ages go on; then everything is as before, the notices those of the new
-    process."""
+    """While nobody answers it says so and since when, that the gate counts as closed, and what was known as something that was: no pill claims anything,
+    no time goes on, for nobody knows whether a connection is still there. Then everything is as before, the notices those of the new process."""
     async with rig(tmp_path) as it:
         async with it.sidecar() as sidecar:
             url = f"{sidecar.local}/"
@@ -162,14 +162,24 @@ async def test_it_recovers_by_itself_when_the_sidecar_restarts(tmp_path: Path, t
             await tab.until("document.querySelector('#health').innerText.includes('healthy')")
             await tab.until("document.querySelectorAll('#notices li').length > 0")
             await sidecar.end(signal.SIGTERM)
-        await tab.shows("The sidecar does not answer. What is shown is old; ages go on counting.")
+        await tab.shows("The sidecar does not answer. What is shown is how it was at ")
         assert ["? unknown", "read closed: no answer", "write closed: no answer"] == [
             await tab.text(where) for where in ("#health", "#read", "#write")
         ]
         assert "? syncwatch" == await tab.run("document.title")
-        assert "The sidecar does not answer. What is shown is old; ages go on counting." == await tab.run("said.textContent")
-        before = await tab.text("#connection-cast dl")
-        await tab.until(f"document.querySelector('#connection-cast dl').innerText !== {json.dumps(before)}")
+        assert (await tab.run("said.textContent")).startswith("The sidecar does not answer.")
+        since = await tab.run("latest.time")
+        assert f"no answer since {since[11:19]} UTC" == await tab.text("#stream")
+        assert f"how it was at {since[11:19]} UTC." in await tab.text("#trouble")
+        pills = await tab.run("[...document.querySelectorAll('main .pill')].map(x => [x.className, x.innerText])")
+        assert {"pill idle"} == {how for how, _ in pills}
+        assert [True] * 5 == [words.startswith("? was") for _, words in pills], pills
+        assert pills[0][1].startswith("? was healthy, open for ")
+        assert "? was: 2 passed" == pills[-1][1], "the gate's"
+        await tab.until("(window.still = document.querySelector('main').innerText).includes('connected for')")
+        await asyncio.sleep(1.2)  # several ticks
+        assert await tab.run("window.still === document.querySelector('main').innerText"), "what nobody knows does not go on"
+        await tab.screenshot(pictures(tmp_path) / "page-gone.png")
         it.config["local_listen"] = urlsplit(url).netloc
         async with it.sidecar(opened=False):
             await tab.until("document.querySelector('#health').innerText.includes('healthy')")
