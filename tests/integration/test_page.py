@@ -23,7 +23,7 @@ from aiohttp.test_utils import TestServer
 
 from dashboards.links import REASONS_URL
 from syncwatch.core.effects import Notice, Notify
-from syncwatch.core.health import Check, Component, Reason
+from syncwatch.core.health import Check, Component, Health, Reason
 from syncwatch.core.snapshot import ReportSnapshot, Snapshot, Transition
 from syncwatch.core.states import State
 from syncwatch.core.wire import Numbering
@@ -91,14 +91,14 @@ def pictures(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def serving(
-    taken: Snapshot, broadcast: Broadcast | None = None, token: str | None = None, asked: Callable[[], object] = lambda: None
+    taken: Snapshot | Callable[[], Snapshot], broadcast: Broadcast | None = None, token: str | None = None, asked: Callable[[], object] = lambda: None
 ) -> AsyncIterator[str]:
-    """The local listener over one snapshot; yields its URL. `asked` is called whenever somebody wants the snapshot."""
+    """The local listener over one snapshot, or over what is there at the time; yields its URL. `asked` is called whenever somebody wants the snapshot."""
     read = None if token is None else lambda: token
 
     def look() -> Snapshot:
         asked()
-        return taken
+        return taken if isinstance(taken, Snapshot) else taken()
 
     app = local_app(look, Controls(), broadcast or Broadcast(), read)
     async with TestServer(app) as server:
@@ -167,7 +167,7 @@ async def test_it_recovers_by_itself_when_the_sidecar_restarts(tmp_path: Path, t
             await tab.text(where) for where in ("#health", "#read", "#write")
         ]
         assert "? syncwatch" == await tab.run("document.title")
-        assert (await tab.run("said.textContent")).startswith("The sidecar does not answer.")
+        await tab.until("said.textContent.startsWith('The sidecar does not answer.')")
         since = await tab.run("latest.time")
         assert f"no answer since {since[11:19]} UTC" == await tab.text("#stream")
         assert f"how it was at {since[11:19]} UTC." in await tab.text("#trouble")
@@ -532,6 +532,41 @@ async def test_a_screen_reader_finds_its_way(tab: Page) -> None:
         await tab.until(f"document.querySelector('#connection-cast dl').innerText !== {json.dumps(before)}")
         assert [] == await tab.run("heard"), "ages tick in silence"
         assert "en" == await tab.run("document.documentElement.lang")
+
+
+HEARING = """
+window.heard = [];
+new MutationObserver(() => heard.push([Date.now(), said.textContent])).observe(said, { childList: true, characterData: true, subtree: true });
+"""
+"""Remembers what a screen reader is given to say, and when."""
+
+
+def agents(state: State, *reasons: Reason) -> Snapshot:
+    """A connection and a service of one name; events were lost on the connection a while ago."""
+    holding = health(*(held(reason, name="agent") for reason in (*reasons, Reason.EVENTS_LOST)), names=("agent",))
+    holding = msgspec.structs.replace(holding, health={**holding.health, (Component.SERVICE, "agent"): Health.HEALTHY})
+    return snapshot(connections=(connection(name="agent", timeline=timeline(state=state)),), services=(service(name="agent", healthy=True),), health=holding)
+
+
+async def test_a_screen_reader_hears_of_changes_of_state_in_its_own_time(tab: Page) -> None:
+    """A connection is told although a service has the same name; incidents that are held are not told again and again; between two sentences there are five
+    seconds, whatever happens, and what is said then is what is so."""
+    now, events = agents(State.OPEN), Broadcast()
+    async with serving(lambda: now, events) as url:
+        await tab.open(url)
+        await tab.until("said.textContent === 'syncwatch is degraded'")
+        await tab.run(HEARING)
+        for flip in range(7):
+            now = agents(State.RECONNECTING, Reason.RECONNECTING) if flip % 2 == 0 else agents(State.OPEN, *[Reason.CLAIM_CONTRADICTED] * (flip % 4 > 1))
+            events.publish(Notify(Notice.STATE, WALL_S, {"connection": "agent"}))
+            await asyncio.sleep(0.4)
+        await tab.until("heard.length === 1")
+        assert "syncwatch is down; connection agent is down, reconnecting" == (await tab.run("heard"))[0][1]
+        now = agents(State.OPEN, Reason.BEHIND)
+        await tab.until("heard.length === 2")
+        (first, _), (second, words) = await tab.run("heard")
+        assert "syncwatch is degraded; connection agent is degraded, open: behind" == words
+        assert second - first > 4_900, "milliseconds"
 
 
 async def test_a_page_in_the_background_asks_for_nothing(devtools: str, tab: Page) -> None:
