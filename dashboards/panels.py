@@ -101,16 +101,19 @@ def number(
     *,
     names: Names | None = None,
     absent: str = "unknown",
-    at_the_end: bool = False,
+    absent_color: str = GREY,
 ) -> stat.Panel:
-    """One big number, coloured by `steps` or `names`; `absent` is shown when there is none. `at_the_end`: asked once, for the range's end."""
-    panel = _conventional(stat.Panel(), about, [_once(query) if at_the_end else _over_time(query)])
+    """One big number for the range's end, coloured by `steps` or `names`; `absent` in `absent_color` when there is none.
+
+    It is asked once: the last value in the range would stay on the tile, and green, when whoever reported it is gone. Nothing has the colour of
+    the lowest step unless it is given one.
+    """
+    panel = _conventional(stat.Panel(), about, [_once(query)])
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields(""))
     panel.color_mode(common_model.BigValueColorMode.BACKGROUND).graph_mode(common_model.BigValueGraphMode.NONE)
     panel.text_mode(common_model.BigValueTextMode.VALUE).justify_mode(common_model.BigValueJustifyMode.CENTER)
     panel.thresholds(_steps(steps)).no_value(absent)
-    if names is not None:
-        panel.mappings([_value_map(names)])
+    panel.mappings([*([] if names is None else [_value_map(names)]), _when_absent(absent, absent_color)])
     return panel
 
 
@@ -201,6 +204,12 @@ def _value_map(names: Names) -> dashboard_model.ValueMap:
         for index, (value, (text, color)) in enumerate(names.items())
     }
     return dashboard_model.ValueMap(options=results)
+
+
+def _when_absent(text: str, color: str) -> dashboard_model.SpecialValueMap:
+    result = dashboard_model.ValueMappingResult(text=text, color=color, index=0)
+    match = dashboard_model.SpecialValueMatch.NULL_AND_NAN
+    return dashboard_model.SpecialValueMap(options=dashboard_model.DashboardSpecialValueMapOptions(match=match, result=result))
 
 
 def _legend() -> common.VizLegendOptions:

@@ -76,7 +76,6 @@ def _headline() -> tuple[Tile, ...]:
         ),
         Query(f"{healthy} / {all_}"),
         MEETS,
-        at_the_end=True,
     )
     down = number(
         About("Connections down", "Connecting, reconnecting or failed.", "short", Link("Runbook", runbook("SyncwatchConnectionDown"))),
@@ -88,14 +87,13 @@ def _headline() -> tuple[Tile, ...]:
         Query(f"count({_silent()})"),
         ((None, GREEN), (1, RED)),
         absent="none",
-        at_the_end=True,
+        absent_color=GREEN,
     )
     lost = number(
         About("Events lost", "Given up for good in the shown range, to the nearest whole.", "short", LOST),
         Query(in_range(sidecar("syncwatch_sequence_lost_total"))),
         ((None, GREEN), (1, RED)),
         absent="not numbered",
-        at_the_end=True,
     )
     connections = number(About("Connections", "Of all chosen sidecars.", "short"), Query(f"count({CONNECTIONS})"), ((None, BLUE),), absent="none")
     sidecars = number(
@@ -103,6 +101,7 @@ def _headline() -> tuple[Tile, ...]:
         Query(f"count({sidecar('syncwatch_build_info')})"),
         ((None, BLUE),),
         absent="none",
+        absent_color=RED,
     )
     return tuple(Tile(4, panel) for panel in (availability, down, silent, lost, connections, sidecars))
 

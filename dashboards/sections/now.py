@@ -97,7 +97,6 @@ def _headline() -> tuple[Tile, ...]:
         Query(in_range(connection("syncwatch_sequence_lost_total"))),
         ((None, GREEN), (1, RED)),
         absent="not numbered",
-        at_the_end=True,
     )
     seconds = "syncwatch_health_seconds_total"
     healthy, all_ = (total(f"increase({health(seconds, *only)}[$__range])") for only in (('health="healthy"',), ()))
@@ -105,7 +104,6 @@ def _headline() -> tuple[Tile, ...]:
         About("Healthy in range", "Share of the shown range without any reason: the SLI.", "percentunit"),
         Query(f"{healthy} / {all_}"),
         ((None, RED), (0.99, YELLOW), (0.999, GREEN)),
-        at_the_end=True,
     )
     return tuple(Tile(4, panel) for panel in (up, unverified, frame, event, lost, healthy_share))
 

@@ -12,7 +12,7 @@ import pytest
 from dashboards import build
 from dashboards.board import COLUMNS, Head, Line, Section, Tile, board, encoded
 from dashboards.links import CONNECTION_UID, FLEET_UID, REASONS_URL, RUNBOOKS_URL
-from dashboards.panels import About, Query, graph
+from dashboards.panels import GREEN, GREY, RED, About, Query, graph
 from dashboards.sdk import dashboard_model, register_default_plugins
 from syncwatch.exposition.registry import DEFINITIONS
 from tests.expressions import (
@@ -188,6 +188,33 @@ def test_every_query_reads_what_is_exported() -> None:
     for target in targets():
         found = [problem for selection in selections(target.expression) for problem in problems(selection)]
         assert [] == found, target.panel["title"]
+
+
+TILES = {
+    "syncwatch-connection.json": ["Socket", "Unverified for", "Last frame", "Last event", "Lost in range", "Healthy in range"],
+    "syncwatch-fleet.json": ["Availability", "Connections down", "Sidecars missing", "Events lost", "Connections", "Sidecars"],
+}
+
+
+@pytest.mark.parametrize("name", BOARD_NAMES)
+def test_tiles_forget_who_is_gone(name: str) -> None:
+    """Each big number is asked once, for the range's end: of a range the last value would stay, green, after the sidecar is gone."""
+    tiles = [panel for panel in panels(boards()[name]) if panel["type"] == "stat"]
+    assert TILES[name] == [panel["title"] for panel in tiles]
+    assert [] == [panel["title"] for panel in tiles for query in panel["targets"] if not query.get("instant") or query.get("range")]
+
+
+@pytest.mark.parametrize("name", BOARD_NAMES)
+def test_nothing_has_no_good_colour(name: str) -> None:
+    """Grafana paints a missing value like the lowest step, which is green where low is good: each tile says itself what nothing means."""
+    colors = {}
+    for panel in (panel for panel in panels(boards()[name]) if panel["type"] == "stat"):
+        defaults = panel["fieldConfig"]["defaults"]
+        (nothing,) = [one["options"] for one in defaults["mappings"] if one["type"] == "special"]
+        assert ("null+nan", defaults["noValue"]) == (nothing["match"], nothing["result"]["text"])
+        colors[panel["title"]] = nothing["result"]["color"]
+    others = {"Sidecars missing": GREEN, "Sidecars": RED} if name != CONNECTION else {}
+    assert dict.fromkeys(TILES[name], GREY) | others == colors
 
 
 def test_annotations_mark_resets_and_reconnects() -> None:
