@@ -106,9 +106,12 @@ def shares(selector: str, label: str) -> str:
 
 
 def state_code() -> str:
-    """One number per connection for its state: the state's place in the enum. Panels map it back to the name."""
+    """One number per connection for its state: the state's place in the enum. Panels map it back to the name.
+
+    The highest and not the sum, although all but one are 0: where something tells the same sidecar twice, a sum would be another state.
+    """
     lanes = [connection("syncwatch_connection_state", f'state="{state}"') for state in State]
-    return total(" or ".join(f"{code} * {lane}" for code, lane in enumerate(lanes)), "instance", "connection")
+    return worst(" or ".join(f"{code} * {lane}" for code, lane in enumerate(lanes)), "job", "instance", "connection")
 
 
 def _aggregated(operator: str, vector: str, by: tuple[str, ...]) -> str:

@@ -12,8 +12,8 @@ from dashboards.promql import in_buckets, least, per_minute, per_second, sidecar
 
 NO_WATCHER = "no watcher configured"
 NO_MIRROR = "no mirror configured"
-WATCHER = ("instance", "watcher")
-MIRROR = ("instance", "mirror")
+WATCHER = ("job", "instance", "watcher")
+MIRROR = ("job", "instance", "mirror")
 WATCHER_DEAD = Link("Runbook", runbook("SyncwatchWatcherDead"))
 MIRROR_STUCK = Link("Runbook", runbook("SyncwatchMirrorStuck"))
 
@@ -80,7 +80,7 @@ def _restarts() -> AnyPanel:
 
 
 def _modes() -> AnyPanel:
-    labels = ("instance", "watcher", "mode")
+    labels = ("job", "instance", "watcher", "mode")
     order = {label: place for place, label in enumerate(labels)}
     return rows(
         About("How watchers watch", "active: proven by a file of its own. passive: it only reads. polling: this file system sends no events.", "none"),
@@ -92,8 +92,8 @@ def _modes() -> AnyPanel:
 def _inotify() -> AnyPanel:
     return graph(
         About("Inotify", "Watches and instances that each sidecar holds. They must not grow while nothing is added.", "short"),
-        Query(worst(sidecar("syncwatch_inotify_watches"), "instance"), "{{instance}} watches"),
-        Query(worst(sidecar("syncwatch_inotify_instances"), "instance"), "{{instance}} instances"),
+        Query(worst(sidecar("syncwatch_inotify_watches"), "job", "instance"), "{{instance}} watches"),
+        Query(worst(sidecar("syncwatch_inotify_instances"), "job", "instance"), "{{instance}} instances"),
         absent=NO_WATCHER,
     )
 

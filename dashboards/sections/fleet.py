@@ -31,7 +31,7 @@ WATCHED = 'component!="sidecar"'
 MEETS = ((None, RED), (OBJECTIVE, GREEN))
 TO_CONNECTION = Link(
     "This connection",
-    f"/d/{CONNECTION_UID}?${{datasource:queryparam}}&${{job:queryparam}}&var-instance=${{__data.fields.instance}}"
+    f"/d/{CONNECTION_UID}?${{datasource:queryparam}}&var-job=${{__data.fields.job}}&var-instance=${{__data.fields.instance}}"
     "&var-connection=${__value.raw}&${__url_time_range}",
 )
 BUDGET = Link("Runbook", runbook("SyncwatchErrorBudgetBurn"))
@@ -111,7 +111,7 @@ def _silent() -> str:
 
 
 def _worst() -> AnyPanel:
-    by = ("instance", "connection")
+    by = ("job", "instance", "connection")
     only = 'component="connection"'
     healthy, all_ = (total(as_connection(f"increase({sidecar(SECONDS, only, *more)}[$__range])"), *by) for more in ((HEALTHY,), ()))
     columns = {
@@ -248,7 +248,7 @@ def _lost() -> AnyPanel:
 def _claims() -> AnyPanel:
     return graph(
         About("Claims contradicted", "Resyncs of which the ledger found something else than the server said.", "cpm", Link("Runbook", runbook("SyncwatchClaimContradicted"))),
-        Query(per_minute(sidecar("syncwatch_resyncs_total", 'verdict="contradicted"'), "instance", "connection"), "{{instance}} {{connection}}"),
+        Query(per_minute(sidecar("syncwatch_resyncs_total", 'verdict="contradicted"'), "job", "instance", "connection"), "{{instance}} {{connection}}"),
         bars=True,
     )
 
@@ -256,7 +256,7 @@ def _claims() -> AnyPanel:
 def _resets() -> AnyPanel:
     return graph(
         About("Counter restarts", "Servers that began to count anew: what fell between may be unknowable.", "cpm", Link("Reason", f"{REASONS_URL}#epoch_reset")),
-        Query(per_minute(sidecar("syncwatch_sequence_resets_total"), "instance", "connection"), "{{instance}} {{connection}}"),
+        Query(per_minute(sidecar("syncwatch_sequence_resets_total"), "job", "instance", "connection"), "{{instance}} {{connection}}"),
         bars=True,
     )
 
@@ -287,6 +287,6 @@ def _unverified() -> AnyPanel:
             Link("Runbook", runbook("SyncwatchCredentialsExpired")),
         ),
         Query(worst(by_upstream(sidecar("syncwatch_unverified_seconds")), "upstream"), "{{upstream}} unverified"),
-        Query(f"{least(sidecar(expiry), 'instance')} - time()", "{{instance}} token"),
+        Query(f"{least(sidecar(expiry), 'job', 'instance')} - time()", "{{instance}} token"),
         signed=True,
     )

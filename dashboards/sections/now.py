@@ -123,7 +123,7 @@ def _states() -> AnyPanel:
 
 
 def _reasons() -> tuple[Tile, ...]:
-    by = ("instance", "component", "name", "reason")
+    by = ("job", "instance", "component", "name", "reason")
     chosen, own = health("syncwatch_degraded"), sidecar("syncwatch_degraded", 'component="sidecar"')
     counters = (health("syncwatch_degradations_total"), sidecar("syncwatch_degradations_total", 'component="sidecar"'))
     hold = f"{worst(f'{chosen} or {own}', *by)} == 1"

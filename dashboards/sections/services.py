@@ -25,7 +25,7 @@ def section() -> Section:
 def _up() -> AnyPanel:
     return lanes(
         About("Services", "What the last probe of each service found.", "none", Link("Runbook", runbook("SyncwatchServiceDown"))),
-        Query(least(service("syncwatch_service_up"), "instance", "target_service"), "{{instance}} {{target_service}}"),
+        Query(least(service("syncwatch_service_up"), "job", "instance", "target_service"), "{{instance}} {{target_service}}"),
         names={0: ("unhealthy", RED), 1: ("healthy", GREEN)},
         absent=NO_SERVICE,
     )
@@ -33,7 +33,7 @@ def _up() -> AnyPanel:
 
 def _ages() -> AnyPanel:
     probed, healthy = (f"syncwatch_service_last_{what}_timestamp_seconds" for what in ("probe", "healthy"))
-    by = ("instance", "target_service")
+    by = ("job", "instance", "target_service")
     return graph(
         About("Last probe, last healthy", "Time since each service was last probed, and since it was last found healthy.", "s"),
         Query(f"time() - {least(service(probed), *by)}", "{{instance}} {{target_service}} probed"),

@@ -32,13 +32,13 @@ def _probes() -> AnyPanel:
             "none",
             Link("Runbook", runbook("SyncwatchTargetDown")),
         ),
-        Query(least(sidecar("syncwatch_check_ok"), "instance", "probe"), "{{instance}} {{probe}}"),
+        Query(least(sidecar("syncwatch_check_ok"), "job", "instance", "probe"), "{{instance}} {{probe}}"),
         names={0: ("failing", RED), 1: ("ok", GREEN)},
     )
 
 
 def _builds() -> AnyPanel:
-    labels = ("instance", "version", "revision", "python_version")
+    labels = ("job", "instance", "version", "revision", "python_version")
     order = {label: place for place, label in enumerate(labels)}
     return rows(
         About(
@@ -55,19 +55,19 @@ def _builds() -> AnyPanel:
 def _loop_lag() -> AnyPanel:
     return graph(
         About("Event loop lag", "Highest lag in the last 60 s: how long everything had to wait for something.", "s"),
-        Query(worst(sidecar("syncwatch_event_loop_lag_seconds"), "instance"), "{{instance}}"),
+        Query(worst(sidecar("syncwatch_event_loop_lag_seconds"), "job", "instance"), "{{instance}}"),
     )
 
 
 def _overdue() -> AnyPanel:
     return graph(
         About("Overdue tasks", "How far a task is past its own deadline; 0 while in time. What /livez judges.", "s"),
-        Query(worst(sidecar("syncwatch_task_overdue_seconds"), "instance", "task"), "{{instance}} {{task}}"),
+        Query(worst(sidecar("syncwatch_task_overdue_seconds"), "job", "instance", "task"), "{{instance}} {{task}}"),
     )
 
 
 def _state_file() -> AnyPanel:
-    written = least(sidecar("syncwatch_statefile_last_write_timestamp_seconds"), "instance")
+    written = least(sidecar("syncwatch_statefile_last_write_timestamp_seconds"), "job", "instance")
     return graph(
         About(
             "State file age", "Time since the resume points were last written. Absent without a state directory.", "s"
@@ -92,9 +92,9 @@ def _cpu() -> AnyPanel:
 
 
 def _own_errors() -> AnyPanel:
-    writes = per_minute(sidecar("syncwatch_statefile_write_failures_total"), "instance")
-    errors = per_minute(sidecar("syncwatch_callback_errors_total"), "instance")
-    undelivered = per_minute(sidecar("syncwatch_hook_deliveries_total", 'result=~"retried|dropped"'), "instance", "hook", "result")
+    writes = per_minute(sidecar("syncwatch_statefile_write_failures_total"), "job", "instance")
+    errors = per_minute(sidecar("syncwatch_callback_errors_total"), "job", "instance")
+    undelivered = per_minute(sidecar("syncwatch_hook_deliveries_total", 'result=~"retried|dropped"'), "job", "instance", "hook", "result")
     return graph(
         About(
             "Own errors",

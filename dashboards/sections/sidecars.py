@@ -31,7 +31,7 @@ def _answers() -> AnyPanel:
     up = f"{sidecar('up')} and on (job, instance) present_over_time({sidecar('syncwatch_build_info')}[$__rate_interval])"
     return lanes(
         About("Scrapes", "Whether each sidecar answered; a lane ends a few scrapes after its last answer.", "none", Link("Runbook", runbook("SyncwatchTargetDown"))),
-        Query(least(up, "instance"), "{{instance}}"),
+        Query(least(up, "job", "instance"), "{{instance}}"),
         names={0: ("silent", RED), 1: ("answers", GREEN)},
     )
 
@@ -55,17 +55,17 @@ def _uptime() -> AnyPanel:
 def _configuration() -> AnyPanel:
     return lanes(
         About("Configuration", "Whether the last load succeeded. A refused one changes nothing until a restart, which then fails.", "none", CONFIG),
-        Query(least(sidecar("syncwatch_config_last_reload_successful"), "instance"), "{{instance}}"),
+        Query(least(sidecar("syncwatch_config_last_reload_successful"), "job", "instance"), "{{instance}}"),
         names={0: ("refused", RED), 1: ("in force", GREEN)},
     )
 
 
 def _state() -> AnyPanel:
     loaded = "syncwatch_config_last_reload_success_timestamp_seconds"
-    failures = per_minute(sidecar("syncwatch_statefile_write_failures_total"), "instance")
+    failures = per_minute(sidecar("syncwatch_statefile_write_failures_total"), "job", "instance")
     return graph(
         About("Age of the configuration, failed writes of the state", "Time since a configuration was last loaded; and how often a minute the state file could not be written.", "short", CONFIG),
-        Query(f"time() - {least(sidecar(loaded), 'instance')}", "{{instance}} configuration (s)"),
+        Query(f"time() - {least(sidecar(loaded), 'job', 'instance')}", "{{instance}} configuration (s)"),
         Query(failures, "{{instance}} failed writes"),
     )
 
@@ -93,14 +93,14 @@ def _files() -> AnyPanel:
 def _lag() -> AnyPanel:
     return graph(
         About("Event loop lag and overdue tasks", "The highest lag of the last 60 s, and how far the worst task is past its own deadline.", "s"),
-        Query(worst(sidecar("syncwatch_event_loop_lag_seconds"), "instance"), "{{instance}} lag"),
-        Query(worst(sidecar("syncwatch_task_overdue_seconds"), "instance"), "{{instance}} overdue"),
+        Query(worst(sidecar("syncwatch_event_loop_lag_seconds"), "job", "instance"), "{{instance}} lag"),
+        Query(worst(sidecar("syncwatch_task_overdue_seconds"), "job", "instance"), "{{instance}} overdue"),
     )
 
 
 def _probes() -> AnyPanel:
     return lanes(
         About("Liveness", "What /healthz answers: failing means that a restart of the container would help.", "none", Link("Runbook", runbook("SyncwatchTargetDown"))),
-        Query(least(sidecar("syncwatch_check_ok", 'probe="healthz"'), "instance"), "{{instance}}"),
+        Query(least(sidecar("syncwatch_check_ok", 'probe="healthz"'), "job", "instance"), "{{instance}}"),
         names={0: ("failing", RED), 1: ("ok", GREEN)},
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dashboards.board import Line, Section, Tile
 from dashboards.links import runbook
 from dashboards.panels import GREEN, RED, About, AnyPanel, Link, Query, graph, rows
-from dashboards.promql import connection, least, per_second, shares, worst
+from dashboards.promql import connection, least, shares, worst
 from dashboards.sections.now import UNVERIFIED_LIMITS
 from dashboards.shapes import median_and_p99, rare_by, side_by_side
 
@@ -47,11 +47,11 @@ def _time_polling() -> AnyPanel:
     return graph(
         About(
             "Time in polling",
-            "Share of time in the polling fallback: nothing is lost, everything is late. Above the dashed line, SyncwatchPollingTooLong begins to count.",
+            "Share of time in the polling fallback, of the sidecar that polls most: nothing is lost, everything is late. Above the dashed line, SyncwatchPollingTooLong begins to count.",
             "percentunit",
             Link("Runbook", runbook("SyncwatchPollingTooLong")),
         ),
-        Query(per_second(polling, "connection"), "{{connection}}"),
+        Query(worst(f"rate({polling}[$__rate_interval])", "connection"), "{{connection}}"),
         limit=((None, GREEN), (0.5, RED)),
         top=1,
         absent="no fallback to polling",
@@ -139,14 +139,13 @@ def _handshake_phases() -> AnyPanel:
     return graph(
         About(
             "Last handshake by phase",
-            "Duration of each phase of the last handshake; the slowest of the chosen. A phase that did not happen is absent.",
+            "Duration of each phase of the last handshake, each of the slowest of the chosen: they do not add up to one handshake. A phase that did not happen is absent.",
             "s",
         ),
         Query(
             worst(connection("syncwatch_connection_last_handshake_seconds"), "connection", "phase"),
             "{{connection}} {{phase}}",
         ),
-        stacked=True,
     )
 
 
@@ -177,7 +176,7 @@ def _expiries() -> AnyPanel:
 
 
 def _identities() -> AnyPanel:
-    labels = ("instance", "connection", "protocol", "dialect", "continuity", "upstream")
+    labels = ("job", "instance", "connection", "protocol", "dialect", "continuity", "upstream")
     return rows(
         About("What is watched", "The chosen connections: where they lead, and how their events are numbered.", "none"),
         Query(worst(connection("syncwatch_connection_info"), *labels)),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
 
-from tests.expressions import targets
+from syncwatch.core.states import State
+from syncwatch.exposition.registry import DEFINITIONS, LABEL_SETS, Definition, Kind
+from tests.expressions import groupings, targets
 from tests.requires import require
 
 FLEET, CONNECTION = "syncwatch-fleet.json", "syncwatch-connection.json"
@@ -59,7 +62,8 @@ def filled(expression: str, job: str = ".+") -> str:
 
 def pod(series: Series, instance: str, job: str = "sync") -> dict[str, str]:
     """The series as one pod exports them."""
-    return {f'{name.removesuffix("}")}{"," if "{" in name else "{"}job="{job}",instance="{instance}"}}': samples for name, samples in series.items()}
+    target = f'job="{job}",instance="{instance}"'
+    return {f'{name.removesuffix("}")},{target}}}'.replace("{,", "{") if "{" in name else f"{name}{{{target}}}": samples for name, samples in series.items()}
 
 
 GROWS = f"0+{STEP_S}x200"
@@ -73,6 +77,9 @@ DOWN = {
     'syncwatch_health_seconds_total{component="connection",name="cast",health="down"}': GROWS,
 }
 
+POLLS = {'syncwatch_connection_state_seconds_total{connection="files",state="polling"}': GROWS}
+IN_STATE = {f'syncwatch_connection_state{{connection="cast",state="{state}"}}': "1x200" if state is State.OPEN else STANDS for state in State}
+
 CASES = (
     Case(
         "A connection that is down all the time is 0 % available, although its sidecar is well",
@@ -85,6 +92,18 @@ CASES = (
         Panel(FLEET, "Availability, by component"),
         pod(DOWN | WELL, "a"),
         {'{component="connection"}': 0, '{component="sidecar"}': 1},
+    ),
+    Case(
+        "Three pods that do nothing but poll are 100 % in polling",
+        Panel(CONNECTION, "Time in polling"),
+        pod(POLLS, "a") | pod(POLLS, "b") | pod(POLLS, "c"),
+        {'{connection="files"}': 1},
+    ),
+    Case(
+        "Of two jobs whose pods have the same name each has its own state",
+        Panel(CONNECTION, "State"),
+        pod(IN_STATE, "a") | pod(IN_STATE, "a", "other"),
+        {'{connection="cast",instance="a",job="sync"}': 3, '{connection="cast",instance="a",job="other"}': 3},
     ),
 )
 
@@ -113,3 +132,67 @@ def asked(directory: Path, series: Series, answers: Mapping[str, Mapping[str, fl
 def test_the_panel_says(tmp_path: Path, case: Case) -> None:
     """The answer, to the thousandth."""
     assert "" == asked(tmp_path, case.series, {f"round({case.panel.expression}, 0.001)": case.answer}), case.claim
+
+
+def everything() -> dict[str, str]:
+    """Every series that a sidecar can have, each thing once, all of them doing something: as promtool wants them, for `pod`."""
+    series = {"up": "1x200"}
+    for one in DEFINITIONS:
+        for labels in _label_sets(one):
+            grows = one.kind in {Kind.COUNTER, Kind.HISTOGRAM}
+            selected = ",".join(f'{label}="{value}"' for label, value in labels.items())
+            held = labels.get("state", "open") == "open"
+            if one.kind is Kind.HISTOGRAM:
+                series |= {f'{one.name}_bucket{{{selected},le="{le}"}}': f"0+{count}x200" for le, count in (("0.1", 1), ("1", 3), ("+Inf", 4))}
+                series |= {f"{one.name}_sum{{{selected}}}": "0+2x200", f"{one.name}_count{{{selected}}}": "0+4x200"}
+            elif not grows:
+                series[f"{one.name}{{{selected}}}"] = "1x200" if held else STANDS
+            elif "_seconds_total" in one.name:
+                series[f"{one.name}{{{selected}}}"] = GROWS
+            else:
+                series[f"{one.name}{{{selected}}}"] = "0+3x200"
+    return series
+
+
+def _label_sets(one: Definition) -> Iterator[dict[str, str]]:
+    """The labels of a metric, once for each word that its labels can have; what a configuration names is called x."""
+    named = {label: "x" for label in one.labels if label not in one.further}
+    if "component" in one.further:
+        last = one.further[-1]
+        words = {"health": ("healthy",), "reason": ("behind",)}[last]
+        yield from (named | {"component": component, "name": "x", last: word} for component in ("connection", "watcher", "sidecar") for word in words)
+    elif one.name in LABEL_SETS:
+        yield from (named | {label: str(word) for label, word in zip(one.further, words, strict=True)} for words in LABEL_SETS[one.name])
+    else:
+        yield named | {label: ASKED_FOR.get(label, "x") for label in one.further}
+
+
+ASKED_FOR = {"probe": "healthz", "result": "dropped"}
+"""Words that panels ask for, of labels whose words the registry leaves to their components."""
+
+ADDS_UP = {"Upstreams", "Heartbeat round trips"}
+"""What counts many things: a table whose columns have units of their own, a heatmap whose unit is its axis'."""
+
+ALL_IS_WELL = {"Sidecars that are missing"}
+"""What is empty where no sidecar is missing."""
+
+
+@pytest.mark.usefixtures("promtool")
+def test_many_sidecars_in_the_same_state_say_what_one_says(tmp_path: Path) -> None:
+    """Shares, ages and states are not added up over pods or jobs: what is true of each of six is true of all together, and no share is above 1."""
+    one = pod(everything(), "a", job="one")
+    many = {name: samples for job in ("many1", "many2") for instance in "abc" for name, samples in pod(everything(), instance, job=job).items()}
+    must_be_empty: dict[str, str] = {}
+    for target in targets():
+        unit, title = target.panel["fieldConfig"]["defaults"]["unit"], target.panel["title"]
+        if title in ADDS_UP or not (unit in {"s", "percentunit", "none"} or "instance" in groupings(target.expression)):
+            continue
+        alone, together = (f"max({filled(target.expression, job)})" for job in ("one", "many.+"))
+        must_be_empty[f"abs({alone} - {together}) > 0.001"] = f"{title}: not the same"
+        if unit == "percentunit":
+            must_be_empty[f"{together} > 1.001"] = f"{title}: more than all"
+        if title not in ALL_IS_WELL:
+            must_be_empty[f"absent({alone})"] = f"{title}: nothing"
+    wrong = asked(tmp_path, one | many, {expression: {} for expression in must_be_empty})
+    assert [] == [said for expression, said in must_be_empty.items() if json.dumps(expression) in wrong]
+    assert "" == wrong

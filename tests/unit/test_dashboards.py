@@ -231,10 +231,10 @@ def test_annotations_mark_resets_and_reconnects() -> None:
 
 
 def test_tables_lead_to_the_connection() -> None:
-    """The worst connections of the fleet, each to its own dashboard, with the same job and time."""
+    """The worst connections of the fleet, each to its own dashboard, with its job and the same time."""
     links = [value["value"][0]["url"] for panel in panels(boards()["syncwatch-fleet.json"]) for override in panel["fieldConfig"].get("overrides", ()) for value in override["properties"] if value["id"] == "links"]
     assert [f"/d/{CONNECTION_UID}?"] == [url[: len(CONNECTION_UID) + 4] for url in links]
-    assert {"${job:queryparam}", "var-instance=${__data.fields.instance}", "var-connection=${__value.raw}", "${__url_time_range}"} <= set(links[0].partition("?")[2].split("&"))
+    assert {"var-job=${__data.fields.job}", "var-instance=${__data.fields.instance}", "var-connection=${__value.raw}", "${__url_time_range}"} <= set(links[0].partition("?")[2].split("&"))
 
 
 def test_ranges_follow_the_scrape_interval() -> None:
@@ -262,6 +262,19 @@ def test_groupings_keep_labels_that_exist() -> None:
     for target in targets():
         labels = made_labels(target.expression).union({"job", "instance"}, *(SERIES[one.metric][0] for one in selections(target.expression)))
         assert groupings(target.expression) <= labels, target.panel["title"]
+
+
+def test_sidecars_of_two_jobs_are_two() -> None:
+    """What is told by instance is told by job too: two jobs may have an instance of the same name."""
+    kept = [(target.panel["title"], groupings(target.expression)) for target in targets()]
+    assert [] == [title for title, labels in kept if "instance" in labels and "job" not in labels]
+
+
+def test_what_is_stacked_adds_up() -> None:
+    """Counts and shares of one whole; the highest or lowest of several sidecars are no parts of anything."""
+    stacked = [target for target in targets() if target.panel["fieldConfig"]["defaults"].get("custom", {}).get("stacking", {}).get("mode") == "normal"]
+    assert stacked
+    assert [] == [target.panel["title"] for target in stacked if re.search(r"\b(max|min|quantile|avg) by\b", target.expression)]
 
 
 def test_everything_is_shown_or_left_out_on_purpose() -> None:
