@@ -11,6 +11,7 @@ from dashboards.panels import GREEN, RED, About, AnyPanel, Link, Query, graph, l
 from dashboards.promql import in_buckets, least, per_minute, per_second, sidecar, total, worst
 
 NO_WATCHER = "no watcher configured"
+NO_SENTINEL = "no watcher that touches a file"
 NO_MIRROR = "no mirror configured"
 WATCHER = ("job", "instance", "watcher")
 MIRROR = ("job", "instance", "mirror")
@@ -24,8 +25,8 @@ def section() -> Section:
         "Files: watchers and mirrors",
         (
             Line(8, (Tile(12, _watchers()), Tile(12, _watcher_ages()))),
-            Line(8, (Tile(8, _changes()), Tile(8, _sentinels()), Tile(8, _restarts()))),
-            Line(8, (Tile(12, _modes()), Tile(12, _inotify()))),
+            Line(8, (Tile(8, _changes()), Tile(8, _sentinels()), Tile(8, _sentinel_latency()))),
+            Line(8, (Tile(8, _restarts()), Tile(8, _modes()), Tile(8, _inotify()))),
             Line(8, (Tile(12, _mirrors()), Tile(12, _waiting()))),
             Line(8, (Tile(8, _pending()), Tile(8, _operations()), Tile(8, _troubles()))),
             Line(8, (Tile(12, _flushes()), Tile(12, _durations()))),
@@ -59,13 +60,20 @@ def _changes() -> AnyPanel:
 
 
 def _sentinels() -> AnyPanel:
-    latency = in_buckets(0.99, sidecar("syncwatch_watcher_sentinel_latency_seconds_bucket"), "watcher")
-    missed = per_minute(sidecar("syncwatch_watcher_sentinels_total"), "watcher", "result")
+    fates = per_minute(sidecar("syncwatch_watcher_sentinels_total"), "watcher", "result")
     return graph(
-        About("Sentinels", "The watcher's own file: how long its change took to be seen (99th percentile), and how many a minute were seen or missed.", "short", WATCHER_DEAD),
-        Query(latency, "{{watcher}} p99 (s)"),
-        Query(missed, "{{watcher}} {{result}}"),
-        absent="no watcher that touches a file",
+        About("Sentinels", "The watcher's own file: how many of its changes a minute were seen, and how many were missed.", "cpm", WATCHER_DEAD),
+        Query(fates, "{{watcher}} {{result}}"),
+        absent=NO_SENTINEL,
+    )
+
+
+def _sentinel_latency() -> AnyPanel:
+    seen = in_buckets(0.99, sidecar("syncwatch_watcher_sentinel_latency_seconds_bucket"), "watcher")
+    return graph(
+        About("Sentinels seen after", "How long a change of the watcher's own file took to be seen: 99th percentile.", "s", WATCHER_DEAD),
+        Query(seen, "{{watcher}}"),
+        absent=NO_SENTINEL,
     )
 
 

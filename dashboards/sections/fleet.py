@@ -21,6 +21,8 @@ from dashboards.promql import (
     total,
     worst,
 )
+from dashboards.sections.now import UNVERIFIED_LIMITS
+from dashboards.shapes import RARE
 
 CONNECTIONS = sidecar("syncwatch_connection_info")
 DOWN = sidecar("syncwatch_connection_state", 'state=~"connecting|reconnecting|failed"')
@@ -28,6 +30,8 @@ SECONDS = "syncwatch_health_seconds_total"
 HEALTHY = 'health="healthy"'
 WATCHED = 'component!="sidecar"'
 """Each sidecar is a component of its own and nearly always well: counted in, it halves what its only connection was missing."""
+SHOWN = 50
+"""Connections in the table of the worst: nobody reads a thousand lines in an incident."""
 MEETS = ((None, RED), (OBJECTIVE, GREEN))
 TO_CONNECTION = Link(
     "This connection",
@@ -60,7 +64,8 @@ def events() -> Section:
         "Events and connections of all",
         (
             Line(8, (Tile(8, _lost()), Tile(8, _claims()), Tile(8, _resets()))),
-            Line(8, (Tile(8, _disconnects()), Tile(8, _failures()), Tile(8, _unverified()))),
+            Line(8, (Tile(12, _disconnects()), Tile(12, _failures()))),
+            Line(8, (Tile(12, _unverified()), Tile(12, _expiries()))),
         ),
     )
 
@@ -114,24 +119,28 @@ def _worst() -> AnyPanel:
     by = ("job", "instance", "connection")
     only = 'component="connection"'
     healthy, all_ = (total(as_connection(f"increase({sidecar(SECONDS, only, *more)}[$__range])"), *by) for more in ((HEALTHY,), ()))
+    first = f"topk({SHOWN}, 1 - {healthy} / {all_})"
     columns = {
         "Value #A": "unhealthy",
         "Value #B": "unverified for",
         "Value #C": "reasons now",
         "Value #D": "lost",
     }
+    further = (
+        worst(sidecar("syncwatch_unverified_seconds"), *by),
+        total(as_connection(sidecar("syncwatch_degraded", only)), *by),
+        in_range(sidecar("syncwatch_sequence_lost_total"), *by),
+    )
     return rows(
         About(
             "Worst first",
-            "Each connection: for which share of the shown range it was not healthy, for how long its stream has not been verified, how many reasons hold now, how many events "
-            "were lost in the range. A connection leads to its dashboard.",
+            f"The {SHOWN} worst connections: for which share of the shown range each was not healthy, for how long its stream has not been verified, how many reasons hold now, how many "
+            "events were lost in the range. A connection leads to its dashboard.",
             "none",
             Link("Reasons", REASONS_URL),
         ),
-        Query(f"1 - {healthy} / {all_}"),
-        Query(worst(sidecar("syncwatch_unverified_seconds"), *by)),
-        Query(total(as_connection(sidecar("syncwatch_degraded", only)), *by)),
-        Query(in_range(sidecar("syncwatch_sequence_lost_total"), *by)),
+        Query(first),
+        *(Query(f"{query} and on ({', '.join(by)}) {first}") for query in further),
         transformations=(
             ("merge", {}),
             ("organize", {"excludeByName": {"Time": True}, "renameByName": columns}),
@@ -229,7 +238,7 @@ def _states() -> AnyPanel:
 
 def _reasons() -> AnyPanel:
     return graph(
-        About("Reasons that hold", "How many connections, watchers, mirrors and services have each.", "short", Link("Reasons", REASONS_URL)),
+        About("Reasons that hold", "How many connections, watchers, mirrors, services and sidecars have each.", "short", Link("Reasons", REASONS_URL)),
         Query(f"{total(sidecar('syncwatch_degraded'), 'reason')} > 0", "{{reason}}"),
         stacked=True,
         absent="none in range",
@@ -237,56 +246,80 @@ def _reasons() -> AnyPanel:
 
 
 def _lost() -> AnyPanel:
-    lost = f"rate({sidecar('syncwatch_sequence_lost_total')}[$__rate_interval])"
-    return graph(
-        About("Events lost, by upstream", "Given up for good.", "cpm", LOST),
-        Query(f"60 * {total(by_upstream(lost), 'upstream')}", "{{upstream}}"),
-        bars=True,
-    )
+    about = About("Events lost, by upstream", "Given up for good.", "cpm", LOST)
+    return _rare_by_upstream(about, sidecar("syncwatch_sequence_lost_total"))
 
 
 def _claims() -> AnyPanel:
-    return graph(
-        About("Claims contradicted", "Resyncs of which the ledger found something else than the server said.", "cpm", Link("Runbook", runbook("SyncwatchClaimContradicted"))),
-        Query(per_minute(sidecar("syncwatch_resyncs_total", 'verdict="contradicted"'), "job", "instance", "connection"), "{{instance}} {{connection}}"),
-        bars=True,
+    about = About(
+        "Claims contradicted, by upstream",
+        "Resyncs of which the ledger found something else than the server said.",
+        "cpm",
+        Link("Runbook", runbook("SyncwatchClaimContradicted")),
     )
+    return _rare_by_upstream(about, sidecar("syncwatch_resyncs_total", 'verdict="contradicted"'))
 
 
 def _resets() -> AnyPanel:
-    return graph(
-        About("Counter restarts", "Servers that began to count anew: what fell between may be unknowable.", "cpm", Link("Reason", f"{REASONS_URL}#epoch_reset")),
-        Query(per_minute(sidecar("syncwatch_sequence_resets_total"), "job", "instance", "connection"), "{{instance}} {{connection}}"),
-        bars=True,
+    about = About(
+        "Counter restarts, by upstream",
+        "Servers that began to count anew, as often as their connections saw it: what fell between may be unknowable.",
+        "cpm",
+        Link("Reason", f"{REASONS_URL}#epoch_reset"),
     )
+    return _rare_by_upstream(about, sidecar("syncwatch_sequence_resets_total"))
+
+
+def _rare_by_upstream(about: About, counter: str) -> AnyPanel:
+    """Only the servers with which it happened: a fleet has more connections than a legend has lines."""
+    grown = by_upstream(f"rate({counter}[$__rate_interval])")
+    return graph(about, Query(f"60 * {total(grown, 'upstream')} > 0", "{{upstream}}"), bars=True, absent=RARE)
 
 
 def _disconnects() -> AnyPanel:
     return graph(
         About("Disconnects of all", "Ended connections by reason.", "cpm", Link("Runbook", runbook("SyncwatchFlapping"))),
-        Query(per_minute(sidecar("syncwatch_connection_disconnects_total"), "reason"), "{{reason}}"),
+        Query(f"{per_minute(sidecar('syncwatch_connection_disconnects_total'), 'reason')} > 0", "{{reason}}"),
         bars=True,
+        absent=RARE,
     )
 
 
 def _failures() -> AnyPanel:
     return graph(
         About("Failed attempts of all", "Handshakes that did not succeed, by reason.", "cpm", Link("Runbook", runbook("SyncwatchCredentialsRefused"))),
-        Query(per_minute(sidecar("syncwatch_connection_attempt_failures_total"), "reason"), "{{reason}}"),
+        Query(f"{per_minute(sidecar('syncwatch_connection_attempt_failures_total'), 'reason')} > 0", "{{reason}}"),
         bars=True,
+        absent=RARE,
     )
 
 
 def _unverified() -> AnyPanel:
-    expiry = "syncwatch_token_expiry_timestamp_seconds"
     return graph(
         About(
-            "Longest unverified, first to expire",
-            "Of all connections to each server: the longest time without a verification. And of all sidecars: how long the first token to expire has left.",
+            "Longest unverified, by upstream",
+            "Of all connections to each server: the longest time without a verification. Above the dashed line, SyncwatchStreamUnverified begins to count.",
+            "s",
+            Link("Runbook", runbook("SyncwatchStreamUnverified")),
+        ),
+        Query(worst(by_upstream(sidecar("syncwatch_unverified_seconds")), "upstream"), "{{upstream}}"),
+        limit=UNVERIFIED_LIMITS,
+    )
+
+
+def _expiries() -> AnyPanel:
+    def left(what: str) -> str:
+        return f"{least(by_upstream(sidecar(f'syncwatch_{what}_expiry_timestamp_seconds')), 'upstream')} - time()"
+
+    return graph(
+        About(
+            "First to expire, by upstream",
+            "Time left of the first token and of the first certificate of all connections to each server. Absent for tokens that are no JWT and without TLS.",
             "s",
             Link("Runbook", runbook("SyncwatchCredentialsExpired")),
         ),
-        Query(worst(by_upstream(sidecar("syncwatch_unverified_seconds")), "upstream"), "{{upstream}} unverified"),
-        Query(f"{least(sidecar(expiry), 'job', 'instance')} - time()", "{{instance}} token"),
+        Query(left("token"), "{{upstream}} token"),
+        Query(left("tls_certificate"), "{{upstream}} certificate"),
         signed=True,
+        absent="no JWT and no TLS",
     )

@@ -19,9 +19,9 @@ def section() -> Section:
         "Sidecars",
         (
             Line(8, (Tile(12, _answers()), Tile(12, _versions()))),
-            Line(8, (Tile(8, _uptime()), Tile(8, _configuration()), Tile(8, _state()))),
+            Line(8, (Tile(8, _configuration()), Tile(8, _loaded()), Tile(8, _state()))),
             Line(8, (Tile(8, _memory()), Tile(8, _cpu()), Tile(8, _files()))),
-            Line(8, (Tile(12, _lag()), Tile(12, _probes()))),
+            Line(8, (Tile(8, _uptime()), Tile(8, _lag()), Tile(8, _probes()))),
         ),
         folded=True,
     )
@@ -60,13 +60,21 @@ def _configuration() -> AnyPanel:
     )
 
 
-def _state() -> AnyPanel:
+def _loaded() -> AnyPanel:
     loaded = "syncwatch_config_last_reload_success_timestamp_seconds"
+    return graph(
+        About("Age of the configuration", "Time since a configuration was last loaded.", "s", CONFIG),
+        Query(f"time() - {least(sidecar(loaded), 'job', 'instance')}", "{{instance}}"),
+    )
+
+
+def _state() -> AnyPanel:
     failures = per_minute(sidecar("syncwatch_statefile_write_failures_total"), "job", "instance")
     return graph(
-        About("Age of the configuration, failed writes of the state", "Time since a configuration was last loaded; and how often a minute the state file could not be written.", "short", CONFIG),
-        Query(f"time() - {least(sidecar(loaded), 'job', 'instance')}", "{{instance}} configuration (s)"),
-        Query(failures, "{{instance}} failed writes"),
+        About("Failed writes of the state", "How often a minute the state file could not be written.", "cpm", CONFIG),
+        Query(f"{failures} > 0", "{{instance}}"),
+        bars=True,
+        absent="none in range",
     )
 
 

@@ -108,6 +108,24 @@ CASES = (
 )
 
 
+@pytest.mark.usefixtures("promtool")
+@pytest.mark.parametrize("query", "ABCD")
+def test_the_worst_of_many_are_enough(tmp_path: Path, query: str) -> None:
+    """Of sixty connections, each a minute longer ill than the one before, the table has the fifty worst, in each of its columns."""
+    series: dict[str, str] = {}
+    for ill in range(60):
+        names = f'component="connection",name="c{ill:02}"'
+        series |= {
+            f'syncwatch_health_seconds_total{{{names},health="healthy"}}': f"0+{60 - ill}x200",
+            f'syncwatch_health_seconds_total{{{names},health="down"}}': f"0+{ill}x200",
+            f'syncwatch_degraded{{{names},reason="behind"}}': "1x200",
+            f'syncwatch_unverified_seconds{{connection="c{ill:02}"}}': "1x200",
+            f'syncwatch_sequence_lost_total{{connection="c{ill:02}"}}': "0x200",
+        }
+    expression = Panel(FLEET, "Worst first", query).expression
+    assert "" == asked(tmp_path, pod(series, "a"), {f"count({expression})": {"{}": 50}, f'count({expression} and on (connection) {{connection=~"c0."}})': {}})
+
+
 @pytest.fixture(scope="module")
 def promtool() -> str:
     """The program; without it these tests are skipped, or fail where nothing may be skipped."""

@@ -277,6 +277,38 @@ def test_what_is_stacked_adds_up() -> None:
     assert [] == [target.panel["title"] for target in stacked if re.search(r"\b(max|min|quantile|avg) by\b", target.expression)]
 
 
+def measured(expression: str) -> str:
+    """What kind of number a query gives: seconds that passed, seconds that are left, how often a minute, or another."""
+    if expression.startswith("60 * "):
+        return "a minute"
+    if expression.endswith("- time()"):
+        return "left"
+    passed = "time() - " in expression or "histogram_quantile" in expression or re.search(r"_seconds\{", expression) or re.search(r"_sum\{.*_count\{", expression)
+    return "passed" if passed else "another"
+
+
+def test_one_axis_has_one_kind_of_number() -> None:
+    """Seconds beside rates have no unit, and five minutes beside a month are no line that could be read."""
+    of_unit = {"s": {"passed", "left"}, "cpm": {"a minute"}, "short": {"another"}}
+    for name in BOARD_NAMES:
+        for panel in (panel for panel in panels(boards()[name]) if panel["type"] == "timeseries"):
+            kinds = {measured(query["expr"]) for query in panel["targets"]}
+            assert 1 == len(kinds), panel["title"]
+            assert kinds <= of_unit.get(panel["fieldConfig"]["defaults"]["unit"], kinds), panel["title"]
+
+
+def test_what_is_rare_in_a_fleet_is_drawn_where_it_happened() -> None:
+    """No line at 0 for each of a thousand connections: bars only where there was something, by server or by reason."""
+    bars = [target for target in targets() if target.panel["type"] == "timeseries" and target.panel["fieldConfig"]["defaults"]["custom"].get("drawStyle") == "bars"]
+    of_all = [target for target in bars if target.board != CONNECTION and "syncwatch_watcher" not in target.expression and "syncwatch_mirror" not in target.expression]
+    drawn = ["Events lost, by upstream", "Claims contradicted, by upstream", "Counter restarts, by upstream", "Disconnects of all", "Failed attempts of all", "Failed writes of the state"]
+    assert drawn == [target.panel["title"] for target in of_all]
+    for target in of_all:
+        assert target.expression.endswith(" > 0"), target.panel["title"]
+        assert "connection" not in groupings(target.expression), target.panel["title"]
+        assert target.panel["fieldConfig"]["defaults"]["noValue"]
+
+
 def test_everything_is_shown_or_left_out_on_purpose() -> None:
     """A new metric does not go unseen."""
     shown = {selection.metric for target in targets() for selection in selections(target.expression)}
