@@ -258,6 +258,8 @@ class Reported:
                 self._notify(now, Notice.ANOMALY, kind=kind, detail=look.trouble)
         if self._bad_since_s is None:
             self._bad_since_s = now
+        if self.state is State.CONNECTING:  # no good picture to believe meanwhile
+            self._failure, self._advice = look.trouble, Advice.FILE
         if now - self._bad_since_s >= KEEP_S:
             self._down(now, look.trouble, Advice.FILE)
 
@@ -355,6 +357,7 @@ class Reported:
         gone = self.process in (Process.DEAD, Process.REUSED)
         if gone and self._undecided and not overdue:
             self._failure = f"process {picture.pid} cannot be seen: within {self.settings.limit_s:g} s of its last heartbeat the file shows whether it lives"
+            self._advice = Advice.UNDECIDED
         elif gone:
             more = ": another one has its number by now" if self.process is Process.REUSED else ""
             self._down(now, f"the host's process {picture.pid} is gone{more}", Advice.NO_HOST)
@@ -423,8 +426,7 @@ class Reported:
         told = {State.CONNECTING: Reason.CONNECTING, State.RECONNECTING: Reason.RECONNECTING, State.FAILED: Reason.FAILED}
         found: list[Condition] = []
         if self.state in told:
-            advice = Advice.UNDECIDED if self.state is State.CONNECTING else self._advice
-            found.append(Condition(told[self.state], self.timeline.entered_s or 0.0, advice))
+            found.append(Condition(told[self.state], self.timeline.entered_s or 0.0, self._advice))
         if self.state is State.OPEN:
             found += self._silence()
         if self.active and self._rivals_s is not None and self._rivalling(self._looked_s):

@@ -18,6 +18,7 @@ import aiohttp
 import pytest
 import yaml
 
+from syncwatch.core.reported import Advice
 from tests.integration.sidecar import PATIENCE_S, Document, Sidecar, command, running, until
 from tests.integration.test_reload import reloaded
 
@@ -111,6 +112,7 @@ async def test_a_host_comes_loses_its_branch_and_goes(tmp_path: Path) -> None:
         path, sidecar = made
         c = await made.stands("reconnecting", "reconnecting")
         assert "there is no such file: the host was stopped, or never connected" == c["attempts"]["last_failure"]
+        assert [Advice.NO_HOST] == [reason["advice"] for reason in c["reasons"]]
         async with host(path) as process:
             c = await made.stands("open")
             assert (process.process.pid, "alive", []) == (c["report"]["pid"], c["report"]["process"], c["report"]["remarks"])
@@ -167,6 +169,19 @@ async def test_a_killed_host_and_its_number(tmp_path: Path) -> None:
         async with host(path):
             c = await made.stands("open")
             assert "alive" == c["report"]["process"]
+
+
+async def test_a_file_that_cannot_be_used_is_what_to_look_at(tmp_path: Path) -> None:
+    """From the first look on, wherever reasons are told: not the network, and no credentials."""
+    path = tmp_path / "connections" / "b1.json"
+    path.parent.mkdir()
+    path.symlink_to("/etc/hostname")
+    async with rig(tmp_path) as made:
+        c = await made.sidecar.until(lambda c: [Advice.FILE] == [reason["advice"] for reason in c["reasons"]])
+        assert "the file is a link, which is not followed" == c["attempts"]["last_failure"]
+        assert [Advice.FILE] == [reason["advice"] for reason in (await made.sidecar.gate())[1]["reasons"]]
+        shown = await command("status", "--url", made.sidecar.local)
+        assert f": {Advice.FILE}" in " ".join(shown.out.split())
 
 
 async def test_files_that_cannot_be_understood_are_counted_and_survived(tmp_path: Path) -> None:

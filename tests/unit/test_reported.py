@@ -417,6 +417,13 @@ def test_what_to_do_follows_from_what_was_found() -> None:
 
     world = World()
     told(world, connecting=Advice.UNDECIDED)
+    world.unreadable()
+    told(world, connecting=Advice.FILE)
+    assert "half of it" == world.picture.last_failure
+    world.process = DEAD
+    world.look()
+    told(world, connecting=Advice.UNDECIDED)
+    world.process = ALIVE
     world.connect()
     told(world)
     world.unreadable(1.0)
