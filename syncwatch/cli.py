@@ -40,8 +40,8 @@ class _Status(click.Command):
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
-            error.show()
-            raise SystemExit(STATUS_USAGE) from None
+            error.exit_code = STATUS_USAGE  # type: ignore[misc]  # click asks the exception, not its class
+            raise
 
 
 @click.group(cls=Shell, context_settings={"help_option_names": ["-h", "--help"]})
