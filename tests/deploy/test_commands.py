@@ -101,8 +101,6 @@ class Tried:
             return ""  # a sentence may name the command alone
         except click.ClickException as error:
             return error.format_message()
-        except SystemExit as error:
-            return f"exit code {error.code}"
         return ""
 
     def _kubectl(self, arguments: list[str], words: list[str]) -> str:
