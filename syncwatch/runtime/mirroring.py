@@ -417,7 +417,7 @@ class _Work:
             if decision.verdict is Verdict.FORGET:
                 del known[path]
                 if self.acts:
-                    self._prune(path)
+                    self._prune(path, remember_only=True)
             elif decision.verdict is not Verdict.SETTLED:
                 actions.append((path, decision))
         return actions
@@ -508,8 +508,11 @@ class _Work:
         if ruling.counts:
             pair._deletions.done(pair._clock.monotonic(), side, self.deleted[side] - before)
 
-    def _prune(self, path: str) -> None:
-        """The directories above a file that is gone from both sides: what one side has not any more goes from the other if nothing is in it, and what both have is kept in mind."""
+    def _prune(self, path: str, remember_only: bool = False) -> None:
+        """The directories above a file that is gone from both sides: what one side has not any more goes from the other if nothing is in it, and what both have is kept in mind.
+
+        `remember_only`: nobody has seen the file in the directories that are there, so they may be new ones.
+        """
         above = path.rpartition("/")[0]
         with contextlib.suppress(OSError, ChangedError, BlockedError):
             while above:
@@ -519,6 +522,8 @@ class _Work:
                     emptied[above] = found
                     if len(emptied) > EMPTIED:
                         del emptied[next(iter(emptied))]
+                    return
+                if remember_only:
                     return
                 for side in found:
                     self.trees[side].remove_directory(above)

@@ -1141,6 +1141,19 @@ def test_an_empty_directory_that_somebody_has_just_made_stays(scene: Scene, sour
     assert (here / "a/new").exists()
 
 
+@TO_BOTH
+def test_an_empty_directory_that_is_new_on_one_side_stays(scene: Scene, source: Side) -> None:
+    """Both had deleted the whole of the old one; nobody has seen a file of ours in this one."""
+    old(scene.mount / "a/b")
+    scene.compare()
+    for root in (scene.mount, scene.project):
+        shutil.rmtree(root / "a")
+    (scene.root(source) / "a").mkdir()
+    assert scene.compare("a", "a/b").clean
+    assert scene.compare().clean
+    assert (scene.root(source) / "a").is_dir()
+
+
 def test_directories_of_a_root_that_was_replaced_stay(scene: Scene) -> None:
     """Another root says nothing about what was emptied in the old one; nor does one that has lost its marker."""
     old(scene.mount / "a/b")
