@@ -67,6 +67,25 @@ def test_a_reader_sees_the_old_file_or_the_new_one_whole(scene: Scene) -> None:
     assert b"2" * 200_000 == (scene.mount / "a").read_bytes()
 
 
+@pytest.mark.parametrize("there", [False, True], ids=["new", "replaced"])
+def test_a_copy_is_on_disk_before_it_has_its_name(scene: Scene, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    """All of its contents: after a power cut it is whole or not there, and what it replaced is not gone for nothing."""
+    if there:
+        old(scene.project / "a", b"before")
+        scene.compare()
+    old(scene.mount / "a", b"1" * 3_000_000)
+    sync, seen = os.fsync, []
+
+    def watched(file: int) -> None:
+        seen.append((os.fstat(file).st_size, scene.files(Side.PROJECT).get("a", b"")))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    scene.compare()
+    assert [(3_000_000, b"before" if there else b"")] == seen
+    assert b"1" * 3_000_000 == (scene.project / "a").read_bytes()
+
+
 def test_permissions_that_are_changed_later_follow(scene: Scene) -> None:
     """A chmod on one side is carried over; how permissions differed from the beginning is nobody's fault and stays."""
     old(scene.mount / "a").chmod(0o600)
@@ -898,7 +917,7 @@ def test_what_is_unmounted_below_a_root_is_not_taken_for_deleted(tmp_path: Path,
     assert [True, True, True, True, both, both, True, both, both] == apart(MOUNTED_BELOW, str(tmp_path), how, own_mounts=True)
 
 
-@pytest.mark.parametrize("step", ["create", "write", "attributes", "publish", "swap"])
+@pytest.mark.parametrize("step", ["create", "write", "attributes", "sync", "publish", "swap"])
 @pytest.mark.parametrize("there", [False, True], ids=["new", "replaced"])
 def test_an_error_at_any_step_leaves_everything_as_it_was(scene: Scene, step: str, there: bool) -> None:
     """The errors of this test are raised at the seam between us and the system: an input or output error of a dying disk cannot be had otherwise."""
