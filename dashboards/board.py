@@ -38,12 +38,14 @@ class Section(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """Vertical lines in all panels where an expression has something; `text` may name labels."""
+    """Vertical lines in all panels where an expression has something; `text` and `heading` may name labels."""
 
     title: str
     color: str
     expression: str
     text: str
+    heading: str = ""
+    """Of each line, if it is not the title."""
 
 
 class Head(NamedTuple):
@@ -95,7 +97,7 @@ def encoded(built: dashboard_model.Dashboard) -> bytes:
 
 def _annotation(mark: Mark) -> dashboard.AnnotationQuery:
     built = dashboard.AnnotationQuery().name(mark.title).datasource(DATA_SOURCE).enable(True).icon_color(mark.color)
-    return built.expr(mark.expression).title_format(mark.title).text_format(mark.text)
+    return built.expr(mark.expression).title_format(mark.heading or mark.title).text_format(mark.text)
 
 
 def _targets() -> tuple[dashboard.QueryVariable, ...]:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from dashboards.board import Head, Mark, board, chosen
 from dashboards.links import CONNECTION_UID, FLEET_UID, REASONS_URL, RUNBOOKS_URL
-from dashboards.panels import BLUE, RED, Link
-from dashboards.promql import connection
+from dashboards.panels import BLUE, ORANGE, RED, Link
+from dashboards.promql import connection, firing, worst
 from dashboards.sdk import dashboard_model
 from dashboards.sections import continuity, files, now, services, sidecar, socket, vitals
 
 CONNECTIONS = 'syncwatch_connection_info{job=~"$job",instance=~"$instance"}'
 
+FIRING = worst(firing('connection=~"$connection|"'), "alertname", "severity", "job", "instance", "connection", "upstream")
+
 MARKS = (
+    Mark("Firing alerts", ORANGE, FIRING, "{{severity}}: {{instance}} {{connection}} {{upstream}}", "{{alertname}}"),
     Mark("Counter restarts", RED, f"increase({connection('syncwatch_sequence_resets_total')}[$__rate_interval]) > 0", "{{connection}}: the server began to count anew"),
     Mark("Reconnects", BLUE, f"increase({connection('syncwatch_connection_reconnects_total')}[$__rate_interval]) > 0", "{{connection}} reconnected"),
 )

@@ -147,11 +147,14 @@ def rows(
     transformations: Sequence[tuple[str, Mapping[str, object]]] = (),
     column_links: Mapping[str, Link] | None = None,
     column_units: Mapping[str, str] | None = None,
+    absent: str = "",
 ) -> table.Panel:
-    """Values at the range's end as a table. `column_links`: where a column's cells lead. `column_units`: where it is not the panel's."""
+    """Values at the range's end as a table. `column_links`: where a column's cells lead. `column_units`: where it is not the panel's. `absent` as for `graph`."""
     targets = [_once(query).format(prometheus_model.PromQueryFormat.TABLE) for query in queries]
     panel = _conventional(table.Panel(), about, targets)
     panel.show_header(True).cell_height(common_model.TableCellHeight.SM)
+    if absent:
+        panel.no_value(absent)
     for transformation, options in transformations:
         panel.with_transformation(dashboard_model.DataTransformerConfig(id_val=transformation, options=dict(options)))
     for column, link in (column_links or {}).items():

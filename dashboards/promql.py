@@ -10,6 +10,10 @@ from syncwatch.core.states import State
 TARGET = 'job=~"$job",instance=~"$instance"'
 """The matchers of every selector: which sidecars."""
 
+ALERT = 'alertname=~"Syncwatch.+",job=~"$job|",instance=~"$instance|"'
+"""The matchers of alerts; where a label is missing, its matcher with nothing in it holds."""
+FIRES = 'alertstate="firing"'
+
 
 def sidecar(metric: str, *matchers: str) -> str:
     """A metric of the chosen sidecars."""
@@ -29,6 +33,16 @@ def service(metric: str, *matchers: str) -> str:
 def health(metric: str, *matchers: str) -> str:
     """A health metric of the chosen connections: there they are named by `component` and `name`."""
     return sidecar(metric, 'component="connection"', 'name=~"$connection"', *matchers)
+
+
+def firing(*matchers: str) -> str:
+    """The firing alerts of the chosen sidecars, and those that are about no single sidecar, or no single job: they concern everybody."""
+    return f"ALERTS{{{','.join((ALERT, FIRES, *matchers))}}}"
+
+
+def firing_for() -> str:
+    """How long what each of the same alerts is about has been so: from before it fired, while it was pending."""
+    return f"time() - ALERTS_FOR_STATE{{{ALERT}}} and ignoring (alertstate) {firing()}"
 
 
 def process(metric: str) -> str:

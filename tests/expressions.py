@@ -73,10 +73,11 @@ def targets() -> Iterator[Target]:
             yield from (Target(name, panel, query) for query in panel["targets"])
 
 
-def marks() -> Iterator[Json]:
-    """All annotations of all dashboards."""
-    for board in boards().values():
-        yield from board.get("annotations", {}).get("list", ())
+def marks(name: str = "") -> Iterator[Json]:
+    """All annotations of a dashboard, or of all."""
+    for file, board in boards().items():
+        if name in {"", file}:
+            yield from board.get("annotations", {}).get("list", ())
 
 
 def rules() -> list[Json]:
@@ -147,7 +148,9 @@ def made_labels(expression: str) -> set[str]:
     return set(re.findall(r', "(\w+)", "\$1", "', expression))
 
 
-SCRAPED = {"up": frozenset[str](), "ALERTS": frozenset({"alertname", "alertstate", "upstream"})}
+ALERT_LABELS = frozenset({"alertname", "severity", "upstream", "connection"})
+
+SCRAPED = {"up": frozenset[str](), "ALERTS": ALERT_LABELS | {"alertstate"}, "ALERTS_FOR_STATE": ALERT_LABELS}
 """What Prometheus itself adds, with its labels beside job and instance."""
 
 RECORDED = {

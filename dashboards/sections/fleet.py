@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dashboards.alerting import OBJECTIVE
 from dashboards.board import Line, Section, Tile
-from dashboards.links import CONNECTION_UID, REASONS_URL, runbook
+from dashboards.links import CONNECTION_UID, REASONS_URL, RUNBOOKS_URL, runbook
 from dashboards.panels import BLUE, GREEN, RED, About, AnyPanel, Link, Query, graph, number, rows
 from dashboards.promql import (
     as_connection,
     by_upstream,
+    firing_for,
     health_by_upstream,
     in_range,
     least,
@@ -44,7 +45,15 @@ LOST = Link("Runbook", runbook("SyncwatchEventsLost"))
 
 def now() -> Section:
     """What somebody must see in the first minute."""
-    return Section("Now", (Line(4, _headline()), Line(9, (Tile(24, _worst()),)), Line(8, (Tile(14, _upstreams()), Tile(10, _missing())))))
+    return Section(
+        "Now",
+        (
+            Line(4, _headline()),
+            Line(6, (Tile(24, _alerts()),)),
+            Line(9, (Tile(24, _worst()),)),
+            Line(8, (Tile(14, _upstreams()), Tile(10, _missing()))),
+        ),
+    )
 
 
 def over_time() -> Section:
@@ -113,6 +122,34 @@ def _headline() -> tuple[Tile, ...]:
 
 def _silent() -> str:
     return f"{sidecar('up')} == 0 and on (job, instance) present_over_time({sidecar('syncwatch_build_info')}[$__range])"
+
+
+def _alerts() -> AnyPanel:
+    labels = ("severity", "alertname", "upstream", "job", "instance", "connection")
+    return rows(
+        About(
+            "Firing alerts",
+            "Of the chosen sidecars, and of no single one: whom each is about, and how long it has been so. As Prometheus has them; Alertmanager may keep some of them quiet. "
+            "An alert leads to its runbook.",
+            "none",
+            Link("Runbooks", RUNBOOKS_URL),
+        ),
+        Query(firing_for()),
+        transformations=(
+            (
+                "organize",
+                {
+                    "excludeByName": {"Time": True},
+                    "indexByName": {label: place for place, label in enumerate((*labels, "Value"))},
+                    "renameByName": {"Value": "for"},
+                },
+            ),
+            ("sortBy", {"fields": {}, "sort": [{"field": "severity"}]}),
+        ),
+        column_links={"alertname": Link("What it means, what to do", runbook("${__value.raw}"))},
+        column_units={"for": "s"},
+        absent="none fires",
+    )
 
 
 def _worst() -> AnyPanel:

@@ -77,6 +77,17 @@ DOWN = {
     'syncwatch_health_seconds_total{component="connection",name="cast",health="down"}': GROWS,
 }
 
+ALERTING = {
+    f"{metric}{{{labels}{state}}}": samples
+    for labels in (
+        'alertname="SyncwatchConnectionDown",job="sync",instance="a",connection="cast"',
+        'alertname="SyncwatchConnectionDown",job="foreign",instance="a",connection="cast"',
+        'alertname="SyncwatchUpstreamDown",upstream="wss://u"',
+        'alertname="SyncwatchErrorBudgetBurn",job="sync",upstream="wss://u"',
+        'alertname="Watchdog",job="sync",instance="a"',
+    )
+    for metric, state, samples in (("ALERTS", ',alertstate="firing"', "1x200"), ("ALERTS_FOR_STATE", "", "600x200"))
+}
 POLLS = {'syncwatch_connection_state_seconds_total{connection="files",state="polling"}': GROWS}
 IN_STATE = {f'syncwatch_connection_state{{connection="cast",state="{state}"}}': "1x200" if state is State.OPEN else STANDS for state in State}
 
@@ -106,6 +117,18 @@ CASES = (
         {'{connection="cast",instance="a",job="sync"}': 3, '{connection="cast",instance="a",job="other"}': 3},
     ),
 )
+
+
+@pytest.mark.usefixtures("promtool")
+def test_alerts_of_the_chosen_and_of_everybody(tmp_path: Path) -> None:
+    """Of one job, those about it, and those about no single job or sidecar; how long each has been so; none of other jobs, and no other alerts."""
+    (alerts,) = [one.expression for one in targets() if one.panel["title"] == "Firing alerts"]
+    answer = {
+        '{alertname="SyncwatchConnectionDown",job="sync",instance="a",connection="cast"}': 1200,
+        '{alertname="SyncwatchUpstreamDown",upstream="wss://u"}': 1200,
+        '{alertname="SyncwatchErrorBudgetBurn",job="sync",upstream="wss://u"}': 1200,
+    }
+    assert "" == asked(tmp_path, ALERTING, {filled(alerts, job="sync"): answer})
 
 
 @pytest.mark.usefixtures("promtool")
@@ -191,8 +214,8 @@ ASKED_FOR = {"probe": "healthz", "result": "dropped"}
 ADDS_UP = {"Upstreams", "Heartbeat round trips"}
 """What counts many things: a table whose columns have units of their own, a heatmap whose unit is its axis'."""
 
-ALL_IS_WELL = {"Sidecars that are missing"}
-"""What is empty where no sidecar is missing."""
+ALL_IS_WELL = {"Sidecars that are missing", "Firing alerts"}
+"""What is empty where nothing is wrong."""
 
 
 @pytest.mark.usefixtures("promtool")

@@ -17,9 +17,11 @@ from dashboards.sdk import dashboard_model, register_default_plugins
 from syncwatch.exposition.registry import DEFINITIONS
 from tests.expressions import (
     BOARDS,
+    RUNBOOKS,
     SERIES,
     Json,
     Selection,
+    alerts,
     boards,
     groupings,
     made_labels,
@@ -169,11 +171,15 @@ def _cells(panel: Json) -> list[tuple[int, int]]:
 
 
 def test_every_query_selects_what_the_variables_chose() -> None:
-    """Data source, job and instance everywhere; where connections are chosen, connection (or its name) wherever the metric has it."""
+    """Data source, job and instance everywhere; where connections are chosen, connection (or its name) wherever the metric has it.
+
+    The one exception to what the linter wants: alerts. Those that matter most are about no single sidecar and have no such labels.
+    """
     for target in targets():
         assert {"type": "prometheus", "uid": "$datasource"} == target.query["datasource"]
         for selection in selections(target.expression):
-            assert ("$job", "$instance") == (selection.matchers.get("job"), selection.matchers.get("instance"))
+            of_nobody = "|" if selection.metric.startswith("ALERTS") else ""
+            assert (f"$job{of_nobody}", f"$instance{of_nobody}") == (selection.matchers.get("job"), selection.matchers.get("instance"))
             labels = SERIES[selection.metric][0]
             if target.board != CONNECTION:
                 assert "$connection" not in target.expression
@@ -217,22 +223,38 @@ def test_nothing_has_no_good_colour(name: str) -> None:
     assert dict.fromkeys(TILES[name], GREY) | others == colors
 
 
-def test_annotations_mark_resets_and_reconnects() -> None:
-    """From what is exported, of what was chosen; each says what happened and to which connection."""
-    found = list(marks())
-    assert ["Counter restarts", "Reconnects"] == [one["name"] for one in found]
+MARKS = {"syncwatch-connection.json": ["Firing alerts", "Counter restarts", "Reconnects"], "syncwatch-fleet.json": ["Firing alerts"]}
+
+
+@pytest.mark.parametrize("name", BOARD_NAMES)
+def test_annotations_mark_alerts_resets_and_reconnects(name: str) -> None:
+    """From what is exported, of what was chosen; each says what happened and, on a connection's dashboard, to which connection."""
+    found = list(marks(name))
+    assert MARKS[name] == [one["name"] for one in found]
     for one in found:
         (selection,) = selections(one["expr"])
         assert [] == problems(selection)
-        assert ("$job", "$instance", "$connection") == tuple(selection.matchers[label] for label in ("job", "instance", "connection"))
+        chosen = ("job", "instance", "connection") if name == CONNECTION else ("job", "instance")
+        anybody = "|" if selection.metric == "ALERTS" else ""
+        assert [f"${label}{anybody}" for label in chosen] == [selection.matchers[label] for label in chosen]
         assert "$datasource" == one["datasource"]["uid"]
-        assert "{{connection}}" in one["textFormat"]
+        assert name != CONNECTION or "{{connection}}" in one["textFormat"]
+        assert set(re.findall(r"{{(\w+)}}", one["titleFormat"] + one["textFormat"])) <= (groupings(one["expr"]) or SERIES[selection.metric][0])
         assert one["enable"] is True
+
+
+def test_alerts_lead_to_their_runbooks() -> None:
+    """The table of what fires has the page of each, by its name."""
+    (panel,) = [one for one in panels(boards()["syncwatch-fleet.json"]) if one["title"] == "Firing alerts"]
+    (links,) = [override["properties"][0]["value"] for override in panel["fieldConfig"]["overrides"] if override["matcher"]["options"] == "alertname"]
+    assert [f"{RUNBOOKS_URL}/${{__value.raw}}.md"] == [link["url"] for link in links]
+    assert all((RUNBOOKS / links[0]["url"].rpartition("/")[2].replace("${__value.raw}", rule["alert"])).exists() for rule in alerts())
 
 
 def test_tables_lead_to_the_connection() -> None:
     """The worst connections of the fleet, each to its own dashboard, with its job and the same time."""
-    links = [value["value"][0]["url"] for panel in panels(boards()["syncwatch-fleet.json"]) for override in panel["fieldConfig"].get("overrides", ()) for value in override["properties"] if value["id"] == "links"]
+    (panel,) = [one for one in panels(boards()["syncwatch-fleet.json"]) if one["title"] == "Worst first"]
+    links = [value["value"][0]["url"] for override in panel["fieldConfig"]["overrides"] for value in override["properties"] if value["id"] == "links"]
     assert [f"/d/{CONNECTION_UID}?"] == [url[: len(CONNECTION_UID) + 4] for url in links]
     assert {"var-job=${__data.fields.job}", "var-instance=${__data.fields.instance}", "var-connection=${__value.raw}", "${__url_time_range}"} <= set(links[0].partition("?")[2].split("&"))
 
