@@ -427,8 +427,9 @@ class Tree:
                 os.fchmod(made, mode(before.st_mode & 0o777))
                 os.utime(made, ns=(before.st_atime_ns, before.st_mtime_ns))
                 as_made = os.fstat(made)
-                self.step("sync")
-                os.fsync(made)  # network file systems and full quotas refuse here what they took before; and what this replaces survives no power cut but in this file
+                if target is not None:  # what is replaced is gone then: a file that is only added has its original
+                    self.step("sync")
+                    os.fsync(made)  # network file systems and full quotas refuse here what they took before
             finally:
                 os.close(made)
             if target is None:
