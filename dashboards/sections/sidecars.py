@@ -72,9 +72,8 @@ def _state() -> AnyPanel:
     failures = per_minute(sidecar("syncwatch_statefile_write_failures_total"), "job", "instance")
     return graph(
         About("Failed writes of the state", "How often a minute the state file could not be written.", "cpm", CONFIG),
-        Query(f"{failures} > 0", "{{instance}}"),
-        bars=True,
-        absent="none in range",
+        Query(failures, "{{instance}}"),
+        absent="no state directory",
     )
 
 

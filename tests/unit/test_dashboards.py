@@ -323,7 +323,7 @@ def test_what_is_rare_in_a_fleet_is_drawn_where_it_happened() -> None:
     """No line at 0 for each of a thousand connections: bars only where there was something, by server or by reason."""
     bars = [target for target in targets() if target.panel["type"] == "timeseries" and target.panel["fieldConfig"]["defaults"]["custom"].get("drawStyle") == "bars"]
     of_all = [target for target in bars if target.board != CONNECTION and "syncwatch_watcher" not in target.expression and "syncwatch_mirror" not in target.expression]
-    drawn = ["Events lost, by upstream", "Claims contradicted, by upstream", "Counter restarts, by upstream", "Disconnects of all", "Failed attempts of all", "Failed writes of the state"]
+    drawn = ["Events lost, by upstream", "Claims contradicted, by upstream", "Counter restarts, by upstream", "Disconnects of all", "Failed attempts of all"]
     assert drawn == [target.panel["title"] for target in of_all]
     for target in of_all:
         assert target.expression.endswith(" > 0"), target.panel["title"]
