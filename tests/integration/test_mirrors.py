@@ -296,6 +296,25 @@ async def test_a_mirror_that_is_stuck_closes_the_gate_for_writing(tmp_path: Path
         assert 200 == (await made.probe("/healthz"))[0]
 
 
+async def test_a_mirror_whose_patterns_cannot_be_read_is_held(tmp_path: Path, roots: tuple[Path, Path]) -> None:
+    """Stuck at once, with the file and the error; nothing is copied, the gate for writing is closed, a flush says no; all is well when the file can be read."""
+    mount, project = roots
+    async with sidecar(tmp_path, block(roots, reconcile=SLOW)) as made:
+        (project / ".agentignore").write_bytes(b"#" * 65_537)
+        (project / "secret").write_bytes(b"s")
+        status, flush = await flushed(made, 0.3)
+        assert (503, False) == (status, flush["complete"])
+        assert ".agentignore cannot be read: it is larger than 65536 bytes; nothing is mirrored until it can" == (await agent(made))["last_error"]
+        code, told = await made.gate("write")
+        assert (503, True) == (code, "mirror_stuck" in told["detail"])
+        assert {} == files(mount)
+        new = tmp_path / "new"
+        new.write_bytes(b"secret\n")
+        new.rename(project / ".agentignore")
+        assert (200, True) == ((again := await flushed(made))[0], again[1]["complete"])
+        assert {".agentignore"} == files(mount).keys()
+
+
 async def test_mirrors_change_while_the_sidecar_runs(tmp_path: Path, roots: tuple[Path, Path]) -> None:
     """Other times go on with what is known, another mode is another mirror; one that is taken away stops; 501 when none is left."""
     mount, project = roots
