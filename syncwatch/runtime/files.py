@@ -81,6 +81,7 @@ class Tree:
         self.rules = rules
         self.step = step
         self.cancelled: Callable[[], bool] = lambda: False
+        self.moved_aside: list[tuple[str, str]] = []  # files that stood where a directory was needed: where, and the path that each has now
         self.left_behind = False  # something failed so that a file of somebody's has a temporary name: `recover` gives it one that can be seen
         self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.identity = _identity(os.fstat(self.fd))
@@ -376,11 +377,11 @@ class Tree:
         *above, _ = path.split("/")
         fd, from_fd = os.dup(self.fd), os.dup(source.fd)
         try:
-            for part in above:
+            for depth, part in enumerate(above):
                 from_inner = os.open(part, DIRECTORY, dir_fd=from_fd)
                 os.close(from_fd)
                 from_fd = from_inner
-                inner = self._entered(fd, part, from_fd, wins)
+                inner = self._entered(fd, part, from_fd, wins, above[:depth])
                 os.close(fd)
                 fd = inner
             yield fd
@@ -388,7 +389,7 @@ class Tree:
             os.close(fd)
             os.close(from_fd)
 
-    def _entered(self, fd: int, part: str, like: int, wins: bool) -> int:
+    def _entered(self, fd: int, part: str, like: int, wins: bool, where: list[str]) -> int:
         for _ in range(TRIES):
             try:
                 return os.open(part, DIRECTORY, dir_fd=fd)
@@ -409,7 +410,8 @@ class Tree:
                     raise
                 if _is_special(fd, part) or not wins:
                     raise BlockedError("something stands where a directory is needed") from error
-                self.set_aside(fd, part, _now_stamp())
+                kept = self.set_aside(fd, part, _now_stamp())
+                self.moved_aside.append(("/".join((*where, part)), "/".join((*where, kept))))
         raise ChangedError
 
     def _copy(

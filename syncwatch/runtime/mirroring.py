@@ -586,13 +586,18 @@ class _Work:
         if there is None and path in listings[side].directories and side is Side.MOUNT and self._needed(path, listings[side]):
             self.left[path] = "a directory of the mount stands there"
             return
-        if not self._try(
+        copied_it = self._try(
             path,
             "copied",
             lambda: done.append(
                 target.copy_from(source, path, there, lambda mode: rules.mode(path, side, mode), stamp, side is Side.PROJECT, was)
             ),
-        ):
+        )
+        for place, kept in target.moved_aside:
+            self.conflicts.append(kept)
+            self.changed += (place, kept)
+        target.moved_aside.clear()
+        if not copied_it:
             return
         copied = done[0]
         self.copied[side] += 1

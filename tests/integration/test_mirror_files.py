@@ -531,15 +531,14 @@ def test_a_file_where_the_other_side_has_a_directory(scene: Scene) -> None:
 
 
 def test_a_directory_in_the_mount_where_the_project_has_a_file(scene: Scene) -> None:
-    """The mount wins here too: the file is kept beside."""
-    old(scene.project / "a", b"file")
-    old(scene.mount / "a/b", b"inside")
-    reports = [scene.compare(), scene.compare()]
-    assert reports[-1].clean
-    files = scene.files(Side.MOUNT)
-    assert files == scene.files(Side.PROJECT)
-    assert b"inside" == files.pop("a/b")
-    assert [b"file"] == list(files.values())
+    """The mount wins here too: the file is kept beside, told as a conflict, and on both sides at once."""
+    old(scene.project / "d/a", b"file")
+    old(scene.mount / "d/a/b", b"inside")
+    report = scene.compare()
+    (kept,) = report.conflicts
+    assert (True, 1) == (report.clean, report.conflict_count)
+    assert kept.startswith("d/a.conflict-")
+    assert {"d/a/b": b"inside", kept: b"file"} == scene.files(Side.MOUNT) == scene.files(Side.PROJECT)
 
 
 # ------------------------------------------------------------------ deletions that are none
