@@ -31,7 +31,9 @@ LAW: dict[str, set[str]] = {
     "running": {"app", "config", "logs", "parts"},
     "joining": {"core", "protocols", "runtime"},
     "export": set(),  # other people's files
-    "alertrules": {"core", "exposition"},
+    "alertrules": {"queries"},
+    "queries": {"core", "exposition", "patterns"},
+    "patterns": set(),
     "asking": {"config"},
     "screen": set(),
     "cli": {"alertrules", "asking", "export", "app", "config", "relay", "demo", "joining", "logs", "running", "screen"},
