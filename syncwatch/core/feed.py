@@ -606,9 +606,17 @@ class Feed(Recovery):
         """What the next process needs."""
         ledger = self.ledger
         keys, hashes = ledger.identities.newest(IDENTITIES_KEPT)
-        floor, before = ledger.position(IDENTITIES_KEPT)
+        floor, before, above = ledger.position(IDENTITIES_KEPT)
         feed = FeedPoint(
-            self._protocol.scope, ledger.based, _kept(ledger.last), _kept(ledger.before_last), _kept(floor), before, ledger.promised, ledger.fresh
+            scope=self._protocol.scope,
+            based=ledger.based,
+            last=_kept(ledger.last),
+            before_last=_kept(ledger.before_last),
+            floor=_kept(floor),
+            floor_before=before,
+            promised=ledger.promised,
+            fresh=ledger.fresh,
+            above=above,
         )
         return ResumePoint(
             saved_wall_s=wall_s,

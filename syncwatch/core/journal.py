@@ -107,7 +107,8 @@ class Journal(Ledger):
         self.based = False  # the first position in the log is known
         self.floor: Known | None = None  # the last row compared; None: the log was empty, or begins anew
         self.floor_before: int | None = None  # the row before it; None: it is the first of the log
-        self._kept: tuple[Known | None, int | None] = None, None  # the last floor below which nothing waits
+        self._below = 0  # of the first copies, those that are not above the floor; of an earlier process's they may be more than all of ours, so it may be negative
+        self._kept: tuple[Known | None, int | None, int] = None, None, 0  # the last floor below which nothing waits
         self._base = 0  # nothing up to this number is judged: the log was longer when we came
         self._head = 0  # the highest row read
         self._here: dict[int, Event] = {}  # brought by this connection, not compared
@@ -299,7 +300,7 @@ class Journal(Ledger):
         self._earlier = {}
         self._found = {}
         self.floor = self.last = self.before_last = self.cursor = self.floor_before = None
-        self._kept = None, None
+        self._kept = None, None, self._settle_below()
         self._base = self._head = self._top_at_open = self._promised = self.forgotten_up_to = 0
         self._resumed = self._settled = False
         self._dialled_after = None  # a position in the old log is none in this one
@@ -352,14 +353,20 @@ class Journal(Ledger):
 
     def _begin_behind(self, number: int) -> None:
         self._base = self._head = number
-        self._keep()
         for arrived in (self._here, self._earlier):
             for old in [old for old in arrived if old <= number]:
                 del arrived[old]
+        self._settle_below()
+        self._keep()
+
+    def _settle_below(self) -> int:
+        """The floor is a new one: what was not compared yet is above it, and nothing else."""
+        self._below = self.events - len(self._here) - len(self._earlier)
+        return self._below
 
     def _keep(self) -> None:
         if not self._found:
-            self._kept = self.floor, self.floor_before
+            self._kept = self.floor, self.floor_before, self._below
 
     @property
     def reference(self) -> Known | None:
@@ -457,6 +464,7 @@ class Journal(Ledger):
         """The next reading starts from here."""
         if floor is not None:
             self.floor, self.floor_before = floor, before
+            self._settle_below()
         if self.holes_in_feed or not self._leaps:
             self.jump_s = math.inf  # else it was seen after the question, and the answer knows nothing of it
         self._crowded_at = len(self._here) + len(self._earlier) + AUDIT_EARLY  # what could not be compared now is no reason to ask at once again
@@ -511,14 +519,18 @@ class Journal(Ledger):
 
     # ------------------------------------------------------------------ resume point
 
-    def position(self, kept: int) -> tuple[Known | None, int | None]:
-        """Where a next process that knows the `kept` newest identities can begin to compare: the last floor below which nothing waits, and the row before it.
+    def position(self, kept: int) -> tuple[Known | None, int | None, int]:
+        """Where a next process that knows the `kept` newest identities can begin to compare: the last floor below which nothing waits, the row before it, and how
+        many first copies are above it.
 
-        If too much arrived behind it for those identities, the last event delivered: what the socket left out before it stays unknown.
+        If those are too many for the identities, the last event delivered: what the socket left out before it stays unknown. What a reading has compared counts
+        until it is over: the next process has to read it again.
         """
-        if len(self._here) + len(self._earlier) <= kept // 2 or self.last is None:
-            return self._kept
-        return self.last, None if self.before_last is None else self.before_last.number
+        floor, before, below = self._kept
+        above = self.events - below
+        if above <= kept // 2 or self.last is None:
+            return floor, before, above
+        return self.last, None if self.before_last is None else self.before_last.number, 0
 
     @property
     def promised(self) -> int:
@@ -532,4 +544,6 @@ class Journal(Ledger):
         self.cursor = None if point.last is None else point.last.number
         self.floor, self.floor_before, self.based, self.fresh = point.floor, point.floor_before, True, point.fresh
         self._begin_behind(point.floor_before or 0 if point.floor is None else point.floor.number)
+        self._below -= point.above
+        self._keep()
         self._promised = point.promised

@@ -39,11 +39,12 @@ class FeedPoint(msgspec.Struct, frozen=True):
     floor_before: int | None = None
     promised: int = 0  # up to this number every event was some socket's to bring, or was read
     fresh: bool = False  # the log is another than the one before, and was not yet read to its end
+    above: int = 0  # so many events above the floor were delivered: the next process has to know them again
 
     def plausible(self) -> bool:
         """Whether the numbers are in order."""
         ordered = self.before_last is None or (self.last is not None and self.before_last.number < self.last.number)
-        return ordered and (self.floor is None or self.floor_before is None or self.floor_before < self.floor.number)
+        return ordered and self.above >= 0 and (self.floor is None or self.floor_before is None or self.floor_before < self.floor.number)
 
 
 class ResumePoint(msgspec.Struct, frozen=True):

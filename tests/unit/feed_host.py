@@ -118,7 +118,7 @@ class FeedHost(Host):
         """Answer what waits, as `feed` says, and what comes of it."""
         while self.feed != "held" and self.waiting():
             poll = self.waiting()[0]
-            self.reply(self._honest(poll.request.url) if self.feed == "up" else Answer(int(self.feed)))
+            self.reply(self.honest(poll.request.url) if self.feed == "up" else Answer(int(self.feed)))
         return self
 
     def reply(self, answer: Answer | Refused) -> Self:
@@ -128,7 +128,8 @@ class FeedHost(Host):
         self.take(self.session.polled(self.now, poll.poll_id, answer))
         return self
 
-    def _honest(self, url: str) -> Answer:
+    def honest(self, url: str) -> Answer:
+        """What the log has."""
         if url == "tip":
             return self.page(self.log[-2:])
         after = url.removeprefix("rows ")

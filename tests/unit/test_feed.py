@@ -583,6 +583,30 @@ def test_the_next_process_begins_where_the_last_one_was_sure() -> None:
     assert "rows 4" == after.asked()[0]
 
 
+@pytest.mark.parametrize("polling", [False, True], ids=["an audit", "a poll"])
+def test_a_process_killed_in_the_middle_of_a_reading_leaves_nothing_to_be_called_missed(polling: bool) -> None:
+    """What the pages have compared so far is more than the next process knows by name: it begins behind what was delivered, and counts nothing twice."""
+    host = connected()
+    host.page_rows = 1000
+    if polling:
+        refused_until_polling(host).write("4..3003")
+    else:
+        host.push("4..3003")
+    host.feed = "held"
+    host.pass_time(61.0 if not polling else 6.0)
+    for _ in range(2):
+        host.reply(host.honest(host.waiting()[0].request.url))
+    if not polling:
+        host.reply(host.page(host.log[2000:2900], 2900))  # so that few wait to be compared
+    point = through_json(host.session.resume_point(host.now))
+    successor = FeedHost(resume=point)
+    successor.log = host.log
+    successor.start().open().bring("2002..3003" if polling else "3002 3003").tick().pass_time(70.0)
+    assert (0, 0, 0, 0, 0) == successor.numbers()
+    lifetime = successor.session.snapshot().lifetime
+    assert (3000, 0) == (lifetime.events, lifetime.missed)
+
+
 def test_rows_that_wait_for_their_grace_are_found_again() -> None:
     """The floor that is kept lies below them."""
     host = connected()

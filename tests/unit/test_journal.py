@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from syncwatch.core import journal as module
+from syncwatch.core.identity import Remembered
 from syncwatch.core.journal import Journal
 from syncwatch.core.resume import FeedPoint
 from syncwatch.core.states import AuditVerdict, Claim, GapCause, Origin, Verdict
@@ -361,13 +362,37 @@ def test_too_much_behind_the_floor_for_the_identities_kept_moves_the_position_to
     """The next process could not tell what was delivered."""
     ledger = journal()
     bring(ledger, *range(4, 9))
-    assert (3, 2) == _numbers(*ledger.position(kept=10))
+    assert (3, 2, 5) == _numbers(*ledger.position(kept=10))
     bring(ledger, 9)
-    assert (9, 8) == _numbers(*ledger.position(kept=10))
+    assert (9, 8, 0) == _numbers(*ledger.position(kept=10))
 
 
-def _numbers(floor: Event | object, before: int | None) -> tuple[int | None, int | None]:
-    return getattr(floor, "number", None), before
+def test_what_a_reading_has_compared_is_above_the_floor_until_it_is_over() -> None:
+    """The next process reads it again, and has to know all of it, although nothing of it waits to be compared any more."""
+    ledger = journal()
+    bring(ledger, *range(4, 10))
+    read(ledger, *range(3, 9))
+    assert (9, 8, 0) == _numbers(*ledger.position(kept=10))
+    ledger.read_up_to(row(8), 7)
+    assert (8, 7, 1) == _numbers(*ledger.position(kept=10))
+
+
+def test_what_several_processes_delivered_above_one_floor_adds_up() -> None:
+    """Each knows the newest identities only, those of all before it among them."""
+    ledger = Journal(GRACE_S, resumes=True, dense=False)
+    point = FeedPoint("ws_1", True, last=Remembered(7, "7@1", None), floor=Remembered(3, "3@1", None), floor_before=2, above=4)
+    ledger.restore(1, point)
+    ledger.dialled()
+    ledger.opened(1)
+    ledger.same_log()
+    bring(ledger, 8)
+    assert (3, 2, 5) == _numbers(*ledger.position(kept=10))
+    bring(ledger, 9)
+    assert (9, 8, 0) == _numbers(*ledger.position(kept=10))
+
+
+def _numbers(floor: Event | object, before: int | None, above: int) -> tuple[int | None, int | None, int]:
+    return getattr(floor, "number", None), before, above
 
 
 def test_a_restored_ledger_judges_nothing_up_to_its_floor() -> None:

@@ -81,6 +81,11 @@ class Counters(msgspec.Struct):
     behind: int = 0
     unanswered: int = 0
 
+    @property
+    def firsts(self) -> int:
+        """First copies, whatever their origin."""
+        return self.live + self.store + self.poll + self.audit + self.undecided
+
 
 class Waiting(msgspec.Struct):
     """A row that the socket has not brought yet."""
@@ -123,7 +128,8 @@ class Judge:
         self.head = 0
         self.floor: Row | None = None
         self.floor_before: int | None = None
-        self.settled: tuple[Row | None, int | None] = None, None  # the last floor with nothing waiting below it
+        self.below = 0  # first copies that are not above the floor
+        self.settled: tuple[Row | None, int | None, int] = None, None, 0  # the last floor with nothing waiting below it
         self.mine: dict[int, Row] = {}  # delivered of that log
         self.pending: dict[str, tuple[Row, bool]] = {}  # brought by sockets and not compared; whether invented
         self.unproven: dict[str, Row] = {}  # of them, brought by this connection before its log was known
@@ -182,11 +188,14 @@ class Judge:
         result.based, result.life, result.fresh, result.excused = True, saved.life, saved.fresh, saved.excused
         top = sorted(saved.mine)[-2:]
         result.mine = {number: saved.mine[number] for number in top}
-        result.floor, result.floor_before = saved.settled
-        if len(saved.pending) > UNCOMPARED_KEPT and top:
+        result.floor, result.floor_before, below = saved.settled
+        above = saved.counters.firsts - below
+        if above > UNCOMPARED_KEPT and top:
+            above = 0
             result.floor, result.floor_before = saved.mine[top[-1]], top[0] if len(top) > 1 else None
             result.excused = saved.mine[top[-1]].life, top[-1]  # what the socket left out before it stays unknown
-        result.settled = result.floor, result.floor_before
+        result.below = -above
+        result.settled = result.floor, result.floor_before, result.below
         result.base = result.head = result.floor.number if result.floor is not None else result.floor_before or 0
         result.promised = saved.promised_now
         return result
@@ -359,13 +368,14 @@ class Judge:
             self.floor, self.floor_before = self.mine[numbers[0]], numbers[0] - 1
         else:
             self.floor, self.floor_before = self.mine[numbers[-1]], numbers[0] if len(numbers) > 1 else None
-        self.settled = self.floor, self.floor_before
         self.excused = self.floor.life, self.base
         self.pending.pop(self.floor.identity, None)
         self._forget_up_to_base()
 
     def _forget_up_to_base(self) -> None:
         self.pending = {identity: (row, invented) for identity, (row, invented) in self.pending.items() if row.number > self.base}
+        self.below = self.counters.firsts - len(self.pending)
+        self.settled = self.floor, self.floor_before, self.below
 
     def _closed(self, at: float) -> None:
         if self.suspicion < math.inf:
@@ -507,7 +517,8 @@ class Judge:
         self.waiting = {}
         self.unproven = {}
         self.floor = self.floor_before = None
-        self.settled = None, None
+        self.below = self.counters.firsts - len(self.pending)
+        self.settled = None, None, self.below
         self.base = self.head = self.top_at_open = self.promised = 0
         self.resumed, self.compared, self.dialled = False, False, None
         self.based = self.proven = self.fresh = True
@@ -573,11 +584,12 @@ class Judge:
         reading, self.reading = self.reading, None
         if reading is not None and reading.purpose in ("resume", "audit", "poll") and reading.known_log and reading.newest is not None:
             self.floor, self.floor_before = reading.newest, reading.before
+            self.below = self.counters.firsts - len(self.pending)
             self._settled_here()
 
     def _settled_here(self) -> None:
         if not self.waiting:
-            self.settled = self.floor, self.floor_before
+            self.settled = self.floor, self.floor_before, self.below
 
     def _unanswered(self, fact: Unanswered) -> None:
         reading = self.reading
@@ -637,7 +649,6 @@ class Judge:
             self.life = fact.life
         self.head = self.base
         self.excused = fact.life, self.base
-        self.settled = self.floor, self.floor_before
         self._forget_up_to_base()
         self._carry_on(fact.at)
 

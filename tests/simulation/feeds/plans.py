@@ -337,6 +337,20 @@ def _many(d: _Draft) -> None:
     d.outages(at, d.length_s * 0.8)
 
 
+def _killed(d: _Draft) -> None:
+    """Killed between two pages of a long reading, with the state file written just before."""
+    rng = d.rng
+    for _ in range(rng.randint(1, 2)):
+        at = d.moment(0.05, 0.7)
+        if rng.random() < 0.6:
+            d.drop(at)
+            d.add(at, "door", "refused")
+            d.add(at + rng.choice((1.0, 20.0)), "door")
+        count = min(rng.choice((30, 600, 900)), 40 * d.page_rows)
+        d.add(at + 0.05, "burst", value=count)
+        d.add(at + 0.1, "ambush", "answered", "kill", float(rng.randint(0, count // d.page_rows)))
+
+
 COMMON: Mapping[str, Callable[[_Draft], None]] = {
     "drop": _drop,
     "outage": _outage,
@@ -372,6 +386,7 @@ COMMON: Mapping[str, Callable[[_Draft], None]] = {
     "brief": _brief,
     "early": _early,
     "many": _many,
+    "killed": _killed,
 }
 KINDS: Mapping[str, Mapping[str, Callable[[_Draft], None]]] = {
     RELAYFILE: {

@@ -556,6 +556,9 @@ class World(Caller):
         elif what == "refuse":
             self.http.door = FeedDoor("status", 503)
             self.timeline.after(3.0, lambda: setattr(self.http, "door", FeedDoor()))
+        elif what == "kill":
+            self._act_save(Act(0.0, "save"))
+            self._act_crash(Act(0.0, "crash", value=1.0))
         else:
             self.server.restart(memory=what == "memory")
 
