@@ -156,7 +156,7 @@ def _worst() -> AnyPanel:
     by = ("job", "instance", "connection")
     only = 'component="connection"'
     healthy, all_ = (total(as_connection(f"increase({sidecar(SECONDS, only, *more)}[$__range])"), *by) for more in ((HEALTHY,), ()))
-    first = f"topk({SHOWN}, 1 - {healthy} / {all_})"
+    first = f"topk({SHOWN}, 1 - {healthy} / ({all_} > 0))"
     columns = {
         "Value #A": "unhealthy",
         "Value #B": "unverified for",
@@ -172,7 +172,7 @@ def _worst() -> AnyPanel:
         About(
             "Worst first",
             f"The {SHOWN} worst connections: for which share of the shown range each was not healthy, for how long its stream has not been verified, how many reasons hold now, how many "
-            "events were lost in the range. A connection leads to its dashboard.",
+            "events were lost in the range. Without those that were idle or closed all the time. A connection leads to its dashboard.",
             "none",
             Link("Reasons", REASONS_URL),
         ),

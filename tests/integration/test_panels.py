@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +15,7 @@ import yaml
 
 from syncwatch.core.states import State
 from syncwatch.exposition.registry import DEFINITIONS, LABEL_SETS, Definition, Kind
-from tests.expressions import groupings, targets
+from tests.expressions import ROOT, Target, groupings, targets
 from tests.requires import require
 
 FLEET, CONNECTION = "syncwatch-fleet.json", "syncwatch-connection.json"
@@ -132,6 +134,14 @@ def test_alerts_of_the_chosen_and_of_everybody(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("promtool")
+def test_who_rests_is_not_among_the_worst(tmp_path: Path) -> None:
+    """A connection that was idle or closed all the time has no share: it is left out, and no number that is none disturbs the order."""
+    resting = {name.replace("cast", "rests"): STANDS for name in DOWN}
+    answer = {'{job="sync",instance="a",connection="cast"}': 1}
+    assert "" == asked(tmp_path, pod(DOWN | resting, "a"), {Panel(FLEET, "Worst first").expression: answer})
+
+
+@pytest.mark.usefixtures("promtool")
 @pytest.mark.parametrize("query", "ABCD")
 def test_the_worst_of_many_are_enough(tmp_path: Path, query: str) -> None:
     """Of sixty connections, each a minute longer ill than the one before, the table has the fifty worst, in each of its columns."""
@@ -218,22 +228,39 @@ ALL_IS_WELL = {"Sidecars that are missing", "Firing alerts"}
 """What is empty where nothing is wrong."""
 
 
-@pytest.mark.usefixtures("promtool")
-def test_many_sidecars_in_the_same_state_say_what_one_says(tmp_path: Path) -> None:
-    """Shares, ages and states are not added up over pods or jobs: what is true of each of six is true of all together, and no share is above 1."""
-    one = pod(everything(), "a", job="one")
-    many = {name: samples for job in ("many1", "many2") for instance in "abc" for name, samples in pod(everything(), instance, job=job).items()}
+def disagreements(directory: Path, queries: Iterable[tuple[Target, str]], many: Series) -> list[str]:
+    """The panels that say something else of many sidecars in the same state (their jobs begin with many) than of one. Queries with their expressions."""
     must_be_empty: dict[str, str] = {}
-    for target in targets():
+    for target, expression in queries:
         unit, title = target.panel["fieldConfig"]["defaults"]["unit"], target.panel["title"]
-        if title in ADDS_UP or not (unit in {"s", "percentunit", "none"} or "instance" in groupings(target.expression)):
+        if title in ADDS_UP or not (unit in {"s", "percentunit", "none"} or "instance" in groupings(expression)):
             continue
-        alone, together = (f"max({filled(target.expression, job)})" for job in ("one", "many.+"))
+        alone, together = (f"max({filled(expression, job)})" for job in ("one", "many.*"))
         must_be_empty[f"abs({alone} - {together}) > 0.001"] = f"{title}: not the same"
         if unit == "percentunit":
             must_be_empty[f"{together} > 1.001"] = f"{title}: more than all"
         if title not in ALL_IS_WELL:
             must_be_empty[f"absent({alone})"] = f"{title}: nothing"
-    wrong = asked(tmp_path, one | many, {expression: {} for expression in must_be_empty})
-    assert [] == [said for expression, said in must_be_empty.items() if json.dumps(expression) in wrong]
-    assert "" == wrong
+    assert must_be_empty
+    wrong = asked(directory, pod(everything(), "a", job="one") | dict(many), {expression: {} for expression in must_be_empty})
+    named = [said for expression, said in must_be_empty.items() if json.dumps(expression) in wrong]
+    return named or list(filter(None, (wrong,)))
+
+
+@pytest.mark.usefixtures("promtool")
+def test_many_sidecars_in_the_same_state_say_what_one_says(tmp_path: Path) -> None:
+    """Shares, ages and states are not added up over pods or jobs: what is true of each of six is true of all together, and no share is above 1."""
+    many = {name: samples for job in ("many1", "many2") for instance in "abc" for name, samples in pod(everything(), instance, job=job).items()}
+    assert [] == disagreements(tmp_path, [(target, target.expression) for target in targets()], many)
+
+
+@pytest.mark.usefixtures("promtool")
+def test_several_clusters_are_told_apart_as_the_page_says(tmp_path: Path) -> None:
+    """docs/alerts.md: with its command the dashboards too can be asked where pods of two clusters have the same name; without it, some cannot."""
+    (program,) = re.findall(r"```sh\nsed -i ('.*') ", (ROOT / "docs" / "alerts.md").read_text())
+    many = {f'{name[:-1]},cluster="{cluster}"}}': samples for cluster in ("eu", "us") for name, samples in pod(everything(), "a", job="many").items()}
+    before = list(targets())
+    lines = "\n".join(target.expression for target in before)
+    after = subprocess.run(["sed", *shlex.split(program)], input=lines, capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()
+    assert disagreements(tmp_path, [(target, target.expression) for target in before], many)
+    assert [] == disagreements(tmp_path, zip(before, after, strict=True), many)
