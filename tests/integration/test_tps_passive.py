@@ -86,7 +86,7 @@ def configuration(folder: Path, **changes: Any) -> Document:
     """A sidecar that reads one host's file, with short times."""
     branch: Document = {
         "name": "branch", "protocol": "tps", "state_path": str(folder / "connections"), "branch": "b1",
-        "heartbeat": {"interval": "1500ms", "timeout": "1s"}, **changes,
+        "heartbeat": {"interval": "1500ms", "timeout": "2500ms"}, **changes,
     }  # fmt: skip
     return {
         "listen": "127.0.0.1:0",
@@ -158,8 +158,8 @@ async def test_a_killed_host_and_its_number(tmp_path: Path) -> None:
     async with host(path) as process, rig(tmp_path) as made:
         await made.stands("open")
         await process.end(signal.SIGKILL)
-        c = await made.stands("reconnecting", "reconnecting")
-        assert (f"the host's process {process.process.pid} is gone", "dead") == (c["attempts"]["last_failure"], c["report"]["process"])
+        c = await made.sidecar.until(lambda c: c["report"]["process"] == "dead")
+        assert ("reconnecting", f"the host's process {process.process.pid} is gone") == (c["state"], c["attempts"]["last_failure"])
         old = json.loads(path.read_text()) | {"pid": os.getpid(), "connectedAt": "2026-01-01T00:00:00.000Z"}
         old |= {"lastHeartbeatSent": "2026-01-01T00:00:30.000Z", "lastHeartbeatAck": "2026-01-01T00:00:30.000Z"}
         path.write_text(json.dumps(old))
