@@ -10,7 +10,7 @@ import re
 import signal
 import statistics
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -569,21 +569,26 @@ async def test_a_screen_reader_hears_of_changes_of_state_in_its_own_time(tab: Pa
         assert second - first > 4_900, "milliseconds"
 
 
-async def test_a_page_in_the_background_asks_for_nothing(devtools: str, tab: Page) -> None:
-    """It gives its place on /events back and leaves /status alone; in front again it is up to date at once."""
-    broadcast, questions = Broadcast(listeners=1), itertools.count()
-    async with serving(TROUBLE, broadcast, asked=lambda: next(questions)) as url:
-        await tab.call("Emulation.setFocusEmulationEnabled", enabled=False)
-        await tab.call("Page.bringToFront")
-        await tab.open(url)
-        await tab.until("document.querySelector('#stream').innerText === 'live'")
-        await tab.shows("What is wrong, gravest first")
-        assert not has_room(broadcast)
-        async with page(devtools) as other:
-            await other.call("Page.bringToFront")
-            await tab.until("document.hidden")
-            await tab.until("document.querySelector('#stream').innerText !== 'live'")
-            await holds(lambda: has_room(broadcast), PATIENCE_S)
+@asynccontextmanager
+async def in_the_background(devtools: str, tab: Page, url: str) -> AsyncIterator[None]:
+    """The page is open and live, and a person looks at another one."""
+    await tab.call("Emulation.setFocusEmulationEnabled", enabled=False)
+    await tab.call("Page.bringToFront")
+    await tab.open(url)
+    await tab.until("document.querySelector('#stream').innerText === 'live'")
+    async with page(devtools) as other:
+        await other.call("Page.bringToFront")
+        await tab.until("document.hidden")
+        yield
+
+
+async def test_a_page_in_the_background_has_a_true_title_and_asks_for_little(devtools: str, tab: Page) -> None:
+    """While nothing happens it leaves /status alone; what happens is in its title in a few seconds, also that nobody answers any more. In front again it is
+    up to date at once."""
+    now, events, questions = snapshot(), Broadcast(), itertools.count()
+    async with serving(lambda: now, events, asked=lambda: next(questions)) as url:
+        async with in_the_background(devtools, tab, url):
+            assert (await tab.run("document.title")).startswith("● healthy")
             quiet = False
             for _ in range(3):  # what was on its way when it was hidden may still come
                 before = next(questions)
@@ -592,8 +597,64 @@ async def test_a_page_in_the_background_asks_for_nothing(devtools: str, tab: Pag
                 if quiet:
                     break
             assert quiet
+            now = agents(State.RECONNECTING, Reason.RECONNECTING)
+            events.publish(Notify(Notice.STATE, WALL_S, {"connection": "agent"}))
+            await tab.until("document.title.startsWith('○ down')")
+            now = snapshot()
+            events.publish(Notify(Notice.STATE, WALL_S, {"connection": "agent"}))
         await tab.call("Page.bringToFront")
-        await tab.until("document.querySelector('#stream').innerText === 'live'")
+        await tab.until("document.title.startsWith('● healthy')")
+        await tab.run("document.addEventListener('freeze', () => { window.asleep = document.title; })")
+        await tab.call("Page.setWebLifecycleState", state="frozen")
+        await tab.call("Page.setWebLifecycleState", state="active")
+        await tab.until("window.asleep === 'syncwatch, stopped by the browser'")
+        await tab.until("document.title.startsWith('● healthy')")
+
+
+async def test_a_page_in_the_background_notices_that_nobody_answers(devtools: str, tab: Page) -> None:
+    """Its title claims nothing any more."""
+    async with AsyncExitStack() as sidecar:
+        url = await sidecar.enter_async_context(serving(snapshot()))
+        async with in_the_background(devtools, tab, url):
+            assert (await tab.run("document.title")).startswith("● healthy")
+            await sidecar.aclose()
+            await tab.until("document.title === '? syncwatch'")
+
+
+async def test_any_number_of_windows_share_one_stream(devtools: str) -> None:
+    """More of them than the connections that a browser allows to one server: all are live over one stream, all show what happened before and what happens;
+    when the window that has the stream is closed, another one takes over."""
+    now, events = snapshot(), Broadcast(listeners=1)
+    events.publish(Notify(Notice.STATE, WALL_S, {"connection": "first"}))
+    async with serving(lambda: now, events) as url, AsyncExitStack() as stack:
+        windows = []
+        for _ in range(WINDOWS):
+            own = await stack.enter_async_context(AsyncExitStack())
+            windows.append((own, await own.enter_async_context(page(devtools))))
+        await asyncio.gather(*(each.open(url) for _, each in windows))
+
+        async def all_show(script: str) -> None:
+            await asyncio.gather(*(each.until(f"document.querySelector('#trouble').hidden && {script}") for _, each in windows))
+
+        await all_show("document.querySelector('#stream').innerText === 'live'")
+        await all_show("document.querySelector('#notices').textContent.includes('first')")
+        holding = [await each.run("streaming !== null") for _, each in windows]
+        assert 1 == sum(holding), holding
+        now = agents(State.RECONNECTING, Reason.RECONNECTING)
+        events.publish(Notify(Notice.STATE, WALL_S, {"connection": "second"}))
+        await all_show("document.title.startsWith('○ down')")
+        await all_show("document.querySelectorAll('#notices li').length === 2")
+        closing, _ = windows.pop(holding.index(True))
+        await closing.aclose()
+        await holds(lambda: not has_room(events), PATIENCE_S)
+        await all_show("document.querySelector('#stream').innerText === 'live'")
+        events.publish(Notify(Notice.STATE, WALL_S, {"connection": "third"}))
+        await all_show("document.querySelectorAll('#notices li').length === 3")
+        assert [] == [each.errors for _, each in windows if each.errors]
+
+
+WINDOWS = 8
+"""A browser allows six connections to one server."""
 
 
 def has_room(broadcast: Broadcast) -> bool:
