@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import statistics
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
@@ -28,11 +27,11 @@ from syncwatch.core.snapshot import ReportSnapshot, Snapshot, Transition
 from syncwatch.core.states import State
 from syncwatch.core.wire import Numbering
 from syncwatch.exposition import status
-from syncwatch.exposition.events import Broadcast, TooManyListenersError
+from syncwatch.exposition.events import Broadcast
 from syncwatch.exposition.http import Controls, local_app
 from syncwatch.relay.kinds import Outage
-from tests.integration.chromium import PATIENCE_S, Page, browser, page
-from tests.integration.sidecar import WATCHER, holds, rig
+from tests.integration.chromium import Page, browser, page
+from tests.integration.sidecar import WATCHER, rig, until
 from tests.unit.snapshots import (
     NOW_S,
     WALL_S,
@@ -109,8 +108,8 @@ async def serving(
 
 
 async def test_a_dropped_connection_is_shown_within_a_second(tmp_path: Path, tab: Page) -> None:
-    """From the change of state (the stamp that the sidecar made) to the words on the page, watched from within the page: below a second in at
-    least one of three drops, and shown in each of them, whatever else the machine has to do."""
+    """From the change of state (the stamp that the sidecar made) to the words on the page (the browser's clock, read when they appear): below a second in each
+    of three drops."""
     folder, delays_s = pictures(tmp_path), []
     async with rig(tmp_path) as it, it.sidecar() as sidecar:
         it.post(20)
@@ -136,7 +135,7 @@ async def test_a_dropped_connection_is_shown_within_a_second(tmp_path: Path, tab
             it.relay.faults.end(outage)
             await tab.until("document.querySelector('#health').innerText.includes('healthy')")
         assert [] == [error for error in tab.errors if "503" not in error]
-    assert statistics.median(delays_s) < 1.0, delays_s
+    assert max(delays_s) < 1.0, delays_s
     assert [True, True] == [one.startswith(b"\x89PNG") and len(one) > 20_000 for one in (healthy, fault)]
     assert healthy != fault
 
@@ -624,7 +623,7 @@ async def test_a_page_in_the_background_notices_that_nobody_answers(devtools: st
 async def test_any_number_of_windows_share_one_stream(devtools: str) -> None:
     """More of them than the connections that a browser allows to one server: all are live over one stream, all show what happened before and what happens;
     when the window that has the stream is closed, another one takes over."""
-    now, events = snapshot(), Broadcast(listeners=1)
+    now, events = snapshot(), Broadcast()
     events.publish(Notify(Notice.STATE, WALL_S, {"connection": "first"}))
     async with serving(lambda: now, events) as url, AsyncExitStack() as stack:
         windows = []
@@ -636,17 +635,19 @@ async def test_any_number_of_windows_share_one_stream(devtools: str) -> None:
         async def all_show(script: str) -> None:
             await asyncio.gather(*(each.until(f"document.querySelector('#trouble').hidden && {script}") for _, each in windows))
 
+        async def holding() -> list[bool]:
+            return [await each.run("streaming !== null") for _, each in windows]
+
         await all_show("document.querySelector('#stream').innerText === 'live'")
         await all_show("document.querySelector('#notices').textContent.includes('first')")
-        holding = [await each.run("streaming !== null") for _, each in windows]
-        assert 1 == sum(holding), holding
+        await until(holding, lambda found: 1 == sum(found))
         now = agents(State.RECONNECTING, Reason.RECONNECTING)
         events.publish(Notify(Notice.STATE, WALL_S, {"connection": "second"}))
         await all_show("document.title.startsWith('○ down')")
         await all_show("document.querySelectorAll('#notices li').length === 2")
-        closing, _ = windows.pop(holding.index(True))
+        closing, _ = windows.pop((await holding()).index(True))
         await closing.aclose()
-        await holds(lambda: not has_room(events), PATIENCE_S)
+        await until(holding, lambda found: 1 == sum(found))
         await all_show("document.querySelector('#stream').innerText === 'live'")
         events.publish(Notify(Notice.STATE, WALL_S, {"connection": "third"}))
         await all_show("document.querySelectorAll('#notices li').length === 3")
@@ -655,12 +656,3 @@ async def test_any_number_of_windows_share_one_stream(devtools: str) -> None:
 
 WINDOWS = 8
 """A browser allows six connections to one server."""
-
-
-def has_room(broadcast: Broadcast) -> bool:
-    """Whether a place is free; it stays so."""
-    try:
-        broadcast.subscribe().close()
-    except TooManyListenersError:
-        return False
-    return True
