@@ -46,6 +46,8 @@ EMPTIED = 10_000
 """So many directories without any file of ours are remembered; of more, the ones that were emptied first stay where they are when the other side's goes."""
 PROVEN_FILES, PROVEN_BYTES = 200, 1 << 24
 """So much of what is only believed to be equal is read with each comparison of everything; a larger file is never."""
+VANISHED_S = 1.0
+"""So long after the patterns of a project were first seen to be gone it is believed: whoever saves a file may empty or remove it first."""
 NAMED = 20
 """So many errors and conflicts are told by name; all are counted."""
 
@@ -87,6 +89,7 @@ class Pair:
         self._mount_marker_seen = False
         self._own: dict[Side, Marker] = {side: Marker() for side in Side}
         self._agent_files: dict[str, str | None] = {}  # as they were read last, if they could be
+        self._vanished: dict[str, float] = {}
         self._held = False
         self._guarded = False  # the mount's copies of read-only files cannot be written, as far as was seen
         self.bad_patterns: dict[str, str] = {}
@@ -140,7 +143,7 @@ class Pair:
             self._forget(replaced)
         self._identities = {side: trees[side].identity for side in Side}
         full = job.paths is None or bool(replaced)
-        if full or self._held or not self._agent_names.isdisjoint(job.paths or ()):
+        if full or self._held or self._vanished or not self._agent_names.isdisjoint(job.paths or ()):
             full = self._read_agent_files(trees[Side.PROJECT]) or full
             if self._held:
                 why = "; ".join(f"{name} {why}" for name, why in self.unread_patterns.items())
@@ -149,6 +152,7 @@ class Pair:
                 tree.rules = self.rules
         self._see_markers(trees)
         work = _Work(self, trees, full)
+        work.again += self._vanished  # looked at again soon, and again, until it is believed
         work.run(None if full else tuple(path for path in job.paths or () if path and not self.rules.ours(path)))
         self._tidied = self._tidied and not any(tree.left_behind for tree in trees.values())
         gone = {side: f"{tree.path} is not there any more" for side, tree in trees.items() if not tree.still_there()}
@@ -163,6 +167,7 @@ class Pair:
         self._tidied = self._guarded = False
         if Side.PROJECT in replaced:
             self._agent_files.clear()
+            self._vanished.clear()
         for side in replaced:
             self._own[side] = Marker()
 
@@ -196,7 +201,7 @@ class Pair:
         self.unread_patterns, self._held = {}, False
         for name in sorted(self._agent_names):
             try:
-                texts[name] = project.small_text(name)
+                texts[name] = self._unless_just_gone(name, project.small_text(name))
             except (OSError, BlockedError) as error:
                 why = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
                 texts[name] = before = self._agent_files.get(name)
@@ -215,6 +220,16 @@ class Pair:
         covers = self.rules.ours
         self.known = {path: one for path, one in self.known.items() if not covers(path)}
         return True
+
+    def _unless_just_gone(self, name: str, text: str | None) -> str | None:
+        before, now = self._agent_files.get(name), self._clock.monotonic()
+        if not before or not before.strip() or (text and text.strip()):
+            self._vanished.pop(name, None)
+        elif now - self._vanished.setdefault(name, now) < VANISHED_S:
+            return before
+        else:
+            del self._vanished[name]
+        return text
 
     def _patterns(self, name: str, text: str) -> list[str]:
         good = []

@@ -464,6 +464,31 @@ def test_patterns_that_appear_and_cannot_be_read(scene: Scene) -> None:
     assert (scene.mount / "secret/x").exists()
 
 
+@pytest.mark.parametrize("how", ["emptied", "removed"])
+def test_patterns_that_are_gone_for_a_moment_hold_on(scene: Scene, how: str) -> None:
+    """An editor that saves them empties or removes them first; what is still gone a second later is gone."""
+    place = scene.project / ".agentignore"
+    place.write_text("secret/\n")
+    old(scene.project / "secret/x")
+    now_s = 100.0
+    scene.pair._clock = Clock(monotonic=lambda: now_s)
+    assert scene.compare().clean
+    for there in (False, True, False):
+        if there:
+            place.write_text("secret/\nother/\n")
+        elif how == "emptied":
+            place.write_text("")
+        else:
+            place.unlink()
+        for report in (scene.compare(".agentignore", "secret"), scene.compare(), scene.compare("secret/x")):
+            assert (() if there else (".agentignore",)) == report.again
+        assert not (scene.mount / "secret").exists()
+        now_s += 0.5
+    now_s += 0.6
+    assert () == scene.compare(".agentignore").again
+    assert (scene.mount / "secret/x").exists()
+
+
 def test_patterns_count_from_their_change_on(scene: Scene) -> None:
     """Not only from the next comparison of everything."""
     assert scene.compare().clean
