@@ -9,9 +9,9 @@ import pytest
 from syncwatch.core.session import SessionSettings
 from tests.simulation.facts import Arrived, Frame, Kind, Label, Sent
 from tests.simulation.faults import FAITHFUL, KINDS, plan, plan_of
+from tests.simulation.harness.runner import Tally, tallied
 from tests.simulation.mutants import MUTANTS, MutantProtocol
-from tests.simulation.runner import Outcome, Tally, outcomes
-from tests.simulation.world import World
+from tests.simulation.world import SIMULATION, World
 
 SCHEDULES = 2000
 DECIDABLE = frozenset({"skip", "duplicate", "reorder", "refuse", "hang", "stopped", "deaf", "garbage", "bad_number", "clock"})
@@ -31,23 +31,12 @@ ONCE_FAILED = """
 @pytest.fixture(scope="module")
 def tally() -> Tally:
     """The schedules of the normal run, over all cores."""
-    result = Tally()
-    for outcome in outcomes(0, SCHEDULES):
-        result.add(outcome)
-    return result
-
-
-def _story(failed: list[Outcome]) -> str:
-    lines = [f"{len(failed)} schedules failed"]
-    for outcome in sorted(failed, key=lambda outcome: outcome.seed)[:10]:
-        lines += [f"  seed {outcome.seed} ({', '.join(outcome.kinds)}): {'; '.join(outcome.problems)[:400]}"]
-        lines += [f"    replay: python -m tests.simulation {outcome.seed} --verbose"]
-    return "\n".join(lines)
+    return tallied(SIMULATION, SCHEDULES)
 
 
 def test_every_schedule_agrees_with_the_oracle(tally: Tally) -> None:
     """After every input the identities hold; in the end every counter equals what the oracle folds from the server's facts."""
-    assert [] == tally.failed, _story(tally.failed)
+    assert [] == tally.failed, tally.story()
     assert SCHEDULES == tally.schedules
 
 

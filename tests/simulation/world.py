@@ -21,7 +21,8 @@ from syncwatch.core.states import ESTABLISHED, Anomaly, AttemptFailure, Disconne
 from syncwatch.core.wire import FrameKind, Protocol
 from syncwatch.protocols.relaycast import Relaycast
 from tests.simulation.facts import Arrived, Closed, Kind, Ledger, Opened, Pinged, Requested
-from tests.simulation.faults import FAITHFUL, Act, Plan
+from tests.simulation.faults import FAITHFUL, Act, Plan, plan, plan_of
+from tests.simulation.harness.runner import Simulation
 from tests.simulation.network import Caller, Door, Network, Timeline
 from tests.simulation.oracle import Judge, Rules, plain_truth
 from tests.simulation.relay import OTHERS, WATCHED, AckFault, CutThen, Faults, Relay
@@ -544,3 +545,6 @@ def ring_protocol(plan: Plan) -> Protocol:
     protocol = Relaycast("ws://relay:8787", subscribe=("general",))
     protocol.page_limit = plan.page_limit
     return protocol
+
+
+SIMULATION = Simulation(plan, plan_of, World)

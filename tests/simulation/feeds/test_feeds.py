@@ -12,8 +12,8 @@ from syncwatch.core.session import SessionSettings
 from tests.simulation.feeds.facts import Answered, Written
 from tests.simulation.feeds.mutants import MUTANTS, MutantProtocol
 from tests.simulation.feeds.plans import KINDS, LOSSY, OBSERVER, RELAYFILE, plan, plan_of
-from tests.simulation.feeds.runner import Outcome, Tally, outcomes
-from tests.simulation.feeds.world import World
+from tests.simulation.feeds.world import SIMULATIONS, World
+from tests.simulation.harness.runner import Tally, tallied
 
 SCHEDULES = 2000
 PROTOCOLS = (RELAYFILE, OBSERVER)
@@ -24,23 +24,12 @@ UNREADABLE = "a feed that may not be read, and a catch-up that left out its firs
 @pytest.fixture(scope="module", params=PROTOCOLS)
 def tally(request: pytest.FixtureRequest) -> Tally:
     """The schedules of the normal run, over all cores."""
-    result = Tally()
-    for outcome in outcomes(request.param, 0, SCHEDULES):
-        result.add(outcome)
-    return result
-
-
-def _story(failed: list[Outcome]) -> str:
-    lines = [f"{len(failed)} schedules failed"]
-    for outcome in sorted(failed, key=lambda outcome: outcome.seed)[:10]:
-        lines += [f"  seed {outcome.seed} ({', '.join(outcome.kinds)}): {'; '.join(outcome.problems)[:400]}"]
-        lines += [f"    replay: python -m tests.simulation --feeds PROTOCOL {outcome.seed} --verbose"]
-    return "\n".join(lines)
+    return tallied(SIMULATIONS[request.param], SCHEDULES)
 
 
 def test_every_schedule_agrees_with_the_oracle(tally: Tally) -> None:
     """After every input the identities hold; in the end every counter equals what the oracle folds from the facts, and what the log has was seen once."""
-    assert [] == tally.failed, _story(tally.failed)
+    assert [] == tally.failed, tally.story()
     assert SCHEDULES == tally.schedules
 
 

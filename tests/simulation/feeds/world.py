@@ -41,8 +41,9 @@ from tests.simulation.faults import Act
 from tests.simulation.feeds.facts import Asked, Dialled, Failed, FeedFact, Record, Renewed, Row, Started, Written
 from tests.simulation.feeds.http import FeedDoor, Http
 from tests.simulation.feeds.oracle import Judge, Rules
-from tests.simulation.feeds.plans import OBSERVER, RELAYFILE, Plan
+from tests.simulation.feeds.plans import OBSERVER, RELAYFILE, Plan, plan, plan_of
 from tests.simulation.feeds.servers import FILTER, Faults, ObserverServer, RelayfileServer, Server
+from tests.simulation.harness.runner import Simulation
 from tests.simulation.network import Caller, Door, Network, Timeline
 
 CALM_S = 6.0
@@ -683,3 +684,11 @@ class World(Caller):
 
     def _act_client_clock(self, act: Act) -> None:
         self.client_clock_s += float(act.value or 0.0)
+
+
+SIMULATIONS = {
+    protocol: Simulation(
+        functools.partial(plan, protocol), functools.partial(plan_of, protocol), World, protocol, f"--feeds {protocol}"
+    )
+    for protocol in (RELAYFILE, OBSERVER)
+}

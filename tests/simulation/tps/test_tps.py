@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.simulation.harness.runner import Tally, tallied
 from tests.simulation.tps.facts import Arrived, What
 from tests.simulation.tps.mutants import MUTANTS
 from tests.simulation.tps.plans import KINDS, plan, plan_of
-from tests.simulation.tps.runner import Outcome, Tally, outcomes
-from tests.simulation.tps.world import World
+from tests.simulation.tps.world import SIMULATION, World
 
 SCHEDULES = 300
 
@@ -16,23 +16,12 @@ SCHEDULES = 300
 @pytest.fixture(scope="module")
 def tally() -> Tally:
     """The schedules of the normal run, over all cores."""
-    result = Tally()
-    for outcome in outcomes(0, SCHEDULES):
-        result.add(outcome)
-    return result
-
-
-def _story(failed: list[Outcome]) -> str:
-    lines = [f"{len(failed)} schedules failed"]
-    for outcome in sorted(failed, key=lambda outcome: outcome.seed)[:10]:
-        lines += [f"  seed {outcome.seed} ({', '.join(outcome.kinds)}): {'; '.join(outcome.problems)[:400]}"]
-        lines += [f"    replay: python -m tests.simulation --tps {outcome.seed} --verbose"]
-    return "\n".join(lines)
+    return tallied(SIMULATION, SCHEDULES)
 
 
 def test_every_schedule_agrees_with_the_oracle(tally: Tally) -> None:
     """After every input each counter and reason is the oracle's, sent = acknowledged + missed + outstanding, and every mail is accounted for once; in the end nothing is wrong any more."""
-    assert [] == tally.failed, _story(tally.failed)
+    assert [] == tally.failed, tally.story()
     assert SCHEDULES == tally.schedules
 
 

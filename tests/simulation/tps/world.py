@@ -22,6 +22,7 @@ from syncwatch.protocols.tps.codec import Tps
 from syncwatch.protocols.tps.frames import Type, unpack
 from syncwatch.protocols.tps.keys import Identity
 from tests.simulation.faults import Act
+from tests.simulation.harness.runner import Simulation
 from tests.simulation.network import Door, Timeline
 from tests.simulation.tps.branch import Faults, SimBranch
 from tests.simulation.tps.disk import Disk, DiskFaults
@@ -42,7 +43,7 @@ from tests.simulation.tps.facts import (
 )
 from tests.simulation.tps.network import Host, Link, Network, Side
 from tests.simulation.tps.oracle import Judge
-from tests.simulation.tps.plans import Plan
+from tests.simulation.tps.plans import Plan, plan, plan_of
 
 CALM_S = 6.0
 PATIENCE_S = 900.0
@@ -79,6 +80,7 @@ class Verdict(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
     expected: dict[str, int]
     shown: dict[str, int]
+    exemptions: Counter[str] = msgspec.field(default_factory=Counter)
 
 
 def real_protocol() -> Tps:
@@ -87,7 +89,7 @@ def real_protocol() -> Tps:
 
 
 class World(Host):
-    """One schedule. `make_session` and `make_protocol` are for deliberate mistakes."""
+    """One schedule, compared after every input whether or not it is to be `pedantic`. `make_session` and `make_protocol` are for deliberate mistakes."""
 
     def __init__(
         self,
@@ -95,6 +97,7 @@ class World(Host):
         make_protocol: Callable[[], Protocol] = real_protocol,
         make_session: Callable[..., Session] = Session,
         narrator: Callable[[float, str], None] | None = None,
+        pedantic: bool = True,
     ) -> None:
         rng = random.Random(f"tps world {plan.seed}")
         self.plan = plan
@@ -576,3 +579,6 @@ class World(Host):
         self.session = self._new_session(point)
         self._say("== the next process")
         self._start(point)
+
+
+SIMULATION = Simulation(plan, plan_of, World, "tps", "--tps", chunk=10, report_every=1000, exempts=False)
