@@ -59,77 +59,72 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     ack: AckFacts | None = None
 
 
-class Pushed(msgspec.Struct, frozen=True, gc=False):
-    """The server gave `number` to an event for the watched client, whether or not a socket is open."""
+class Fact(msgspec.Struct, frozen=True, gc=False):
+    """Something that happened, and when."""
 
     at: float
+
+
+class Pushed(Fact, frozen=True, gc=False):
+    """The server gave `number` to an event for the watched client, whether or not a socket is open."""
+
     epoch: int
     number: int
     identity: str
     kind: str
 
 
-class Sent(msgspec.Struct, frozen=True, gc=False):
+class Sent(Fact, frozen=True, gc=False):
     """The server wrote a frame to a connection; whether it arrived is told by Arrived with the same position."""
 
-    at: float
     connection: int
     position: int
     frame: Frame
 
 
-class Arrived(msgspec.Struct, frozen=True, gc=False):
+class Arrived(Fact, frozen=True, gc=False):
     """A frame reached the client."""
 
-    at: float
     connection: int
     position: int
     frame: Frame
 
 
-class Opened(msgspec.Struct, frozen=True, gc=False):
+class Opened(Fact, frozen=True, gc=False):
     """The client learned that its socket is open."""
 
-    at: float
     connection: int
 
 
-class Requested(msgspec.Struct, frozen=True, gc=False):
+class Requested(Fact, frozen=True, gc=False):
     """The client asked for a replay; whether the server ever read it is told by Served."""
 
-    at: float
     connection: int
     after: float
     since: str | None
 
 
-class Served(msgspec.Struct, frozen=True, gc=False):
+class Served(Fact, frozen=True, gc=False):
     """The server began to answer a request."""
 
-    at: float
     connection: int
     request: int
     after: float
     gap: bool
 
 
-class Closed(msgspec.Struct, frozen=True, gc=False):
+class Closed(Fact, frozen=True, gc=False):
     """The client's socket ended: by itself (`local`) or because it learned so."""
 
-    at: float
     connection: int
     local: bool
     reason: str
 
 
-class Pinged(msgspec.Struct, frozen=True, gc=False):
+class Pinged(Fact, frozen=True, gc=False):
     """The client sent an application ping."""
 
-    at: float
     connection: int
-
-
-Fact = Pushed | Sent | Arrived | Opened | Requested | Served | Closed | Pinged
 
 
 class Ledger:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from tests.simulation.facts import Fact, Frame, Ledger
+from tests.simulation.facts import Fact, Frame
 
 
 class FeedFrame(Frame, frozen=True, gc=False):
@@ -25,48 +25,41 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     ours: bool = True
 
 
-class Written(msgspec.Struct, frozen=True, gc=False):
+class Written(Fact, frozen=True, gc=False):
     """The server put an event into its log."""
 
-    at: float
     row: Row
 
 
-class Dialled(msgspec.Struct, frozen=True, gc=False):
+class Dialled(Fact, frozen=True, gc=False):
     """The client began a handshake. `after`: where it wants the socket to resume; None: from now on."""
 
-    at: float
     connection: int
     after: int | None
 
 
-class Started(msgspec.Struct, frozen=True, gc=False):
+class Started(Fact, frozen=True, gc=False):
     """The client's process began."""
 
-    at: float
 
-
-class Failed(msgspec.Struct, frozen=True, gc=False):
+class Failed(Fact, frozen=True, gc=False):
     """A handshake did not succeed. `denied`: because of the credentials, and the feed takes the same."""
 
-    at: float
     connection: int
     denied: bool
 
 
-class Asked(msgspec.Struct, frozen=True, gc=False):
+class Asked(Fact, frozen=True, gc=False):
     """The client asked the feed: rows after a number (None: from the beginning), or, with `tip`, for the newest."""
 
-    at: float
     poll: int
     after: int | None
     tip: bool
 
 
-class Answered(msgspec.Struct, frozen=True, gc=False):
+class Answered(Fact, frozen=True, gc=False):
     """A page reached the client: visible rows, oldest first; where the rest begins; the newest number if it was told; rows that are none."""
 
-    at: float
     poll: int
     life: int
     rows: tuple[Row, ...]
@@ -75,33 +68,13 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
     malformed: int = 0
 
 
-class Unanswered(msgspec.Struct, frozen=True, gc=False):
+class Unanswered(Fact, frozen=True, gc=False):
     """No page: refused with a status, lost, or nothing that could be read."""
 
-    at: float
     poll: int
     status: int | None = None
     retry_after_s: float | None = None
 
 
-class Renewed(msgspec.Struct, frozen=True, gc=False):
+class Renewed(Fact, frozen=True, gc=False):
     """The client was given a new token."""
-
-    at: float
-
-
-FeedFact = Fact | Started | Written | Dialled | Failed | Asked | Answered | Unanswered | Renewed
-
-
-class Record(Ledger):
-    """Facts of both kinds, in order."""
-
-    __slots__ = ("all",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.all: list[FeedFact] = []
-
-    def add(self, fact: FeedFact) -> None:
-        """Append one fact."""
-        self.all.append(fact)

@@ -11,11 +11,12 @@ from collections.abc import Callable
 import msgspec
 
 from syncwatch.core.effects import Answer, Poll, Refused
-from tests.simulation.feeds.facts import Answered, FeedFact, Unanswered
+from tests.simulation.facts import Fact
+from tests.simulation.feeds.facts import Answered, Unanswered
 from tests.simulation.feeds.servers import PAGES, Page, Server
 from tests.simulation.network import Timeline
 
-Deliver = Callable[[Answer | Refused, FeedFact], None]
+Deliver = Callable[[Answer | Refused, Fact], None]
 
 
 class FeedDoor(msgspec.Struct):
@@ -42,7 +43,7 @@ class Http:
         """One request; exactly one delivery follows, within its timeout."""
         state = {"open": True}
 
-        def end(answer: Answer | Refused, fact: FeedFact) -> None:
+        def end(answer: Answer | Refused, fact: Fact) -> None:
             if state["open"]:
                 state["open"] = False
                 deliver(answer, fact)

@@ -11,13 +11,12 @@ from collections import Counter, defaultdict, deque
 
 import msgspec
 
-from tests.simulation.facts import Arrived, Closed, Frame, Kind, Opened
+from tests.simulation.facts import Arrived, Closed, Fact, Frame, Kind, Opened
 from tests.simulation.feeds.facts import (
     Answered,
     Asked,
     Dialled,
     Failed,
-    FeedFact,
     FeedFrame,
     Renewed,
     Row,
@@ -202,7 +201,7 @@ class Judge:
 
     # -- facts -------------------------------------------------------------------------------------------------------
 
-    def feed(self, fact: FeedFact) -> None:
+    def feed(self, fact: Fact) -> None:
         """One fact of the client's side; the server's own are passed over."""
         if isinstance(fact, Arrived):
             self.advance(fact.at)

@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from syncwatch.core.wire import Request
-from tests.simulation.facts import Kind, Label
-from tests.simulation.feeds.facts import FeedFrame, Record, Row, Written
+from tests.simulation.facts import Kind, Label, Ledger
+from tests.simulation.feeds.facts import FeedFrame, Row, Written
 from tests.simulation.network import Link, Peer, Timeline
 
 FILTER = "/docs/**"
@@ -72,7 +72,7 @@ class Server(Peer):
     def __init__(
         self,
         timeline: Timeline,
-        record: Record,
+        ledger: Ledger,
         rng: random.Random,
         page_rows: int,
         buffer: int,
@@ -80,7 +80,7 @@ class Server(Peer):
         base_wall_s: float = 1_781_000_000.0,
     ) -> None:
         self.timeline = timeline
-        self.record = record
+        self.ledger = ledger
         self.rng = rng
         self.page_rows = page_rows
         self.buffer = buffer
@@ -137,7 +137,7 @@ class Server(Peer):
         self.counter += 1
         entry = self.entry(ours)
         self.log.append(entry)
-        self.record.add(Written(self.timeline.now, entry.row))
+        self.ledger.add(Written(self.timeline.now, entry.row))
         if self._sockets and entry.row.ours:
             self._live(entry)
 

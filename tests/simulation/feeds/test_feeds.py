@@ -114,7 +114,7 @@ def test_a_seed_replays_exactly(protocol: str) -> None:
     for seed in (3, 18, 48):
         first, second = World(plan(protocol, seed)), World(plan(protocol, seed))
         assert first.run() == second.run()
-        assert first.record.all == second.record.all
+        assert first.ledger.facts == second.ledger.facts
 
 
 @pytest.mark.parametrize("mistake", sorted(MUTANTS))
@@ -162,8 +162,8 @@ def test_pages_are_what_the_log_has(protocol: str) -> None:
     for seed in range(20):
         world = World(plan_of(protocol, seed, ("paging",)))
         world.run()
-        log = [fact.row for fact in world.record.all if isinstance(fact, Written)]
-        for fact in world.record.all:
+        log = [fact.row for fact in world.ledger.facts if isinstance(fact, Written)]
+        for fact in world.ledger.facts:
             if isinstance(fact, Answered) and fact.rows:
                 shown = [row for row in log if fact.rows[0].number <= row.number <= fact.rows[-1].number]
                 visible = shown if protocol == RELAYFILE else [row for row in shown if row.ours]

@@ -36,9 +36,9 @@ from syncwatch.core.states import (
 from syncwatch.core.wire import FeedProtocol, FrameKind, Request
 from syncwatch.protocols.relaycast_observer import RelaycastObserver
 from syncwatch.protocols.relayfile import Relayfile
-from tests.simulation.facts import Arrived, Closed, Kind, Opened, Pinged
+from tests.simulation.facts import Arrived, Closed, Fact, Kind, Ledger, Opened, Pinged
 from tests.simulation.faults import Act
-from tests.simulation.feeds.facts import Asked, Dialled, Failed, FeedFact, Record, Renewed, Row, Started, Written
+from tests.simulation.feeds.facts import Asked, Dialled, Failed, Renewed, Row, Started, Written
 from tests.simulation.feeds.http import FeedDoor, Http
 from tests.simulation.feeds.oracle import Judge, Rules
 from tests.simulation.feeds.plans import OBSERVER, RELAYFILE, Plan, plan, plan_of
@@ -103,12 +103,12 @@ class World(Caller):
         self.plan = plan
         self.timeline = Timeline()
         self.began = self.timeline.now
-        self.record = Record()
+        self.ledger = Ledger()
         kind = RelayfileServer if plan.protocol == RELAYFILE else ObserverServer
         self.server: Server = kind(
-            self.timeline, self.record, random.Random(rng.random()), plan.page_rows, plan.buffer, plan.hidden
+            self.timeline, self.ledger, random.Random(rng.random()), plan.page_rows, plan.buffer, plan.hidden
         )
-        self.network = Network(self.timeline, random.Random(rng.random()), self.record, self.server, self, plan.latency_s)
+        self.network = Network(self.timeline, random.Random(rng.random()), self.ledger, self.server, self, plan.latency_s)
         self.http = Http(self.timeline, random.Random(rng.random()), self.server, plan.feed_latency_s)
         self.http.on_arrival = lambda: self._moment("asked")
         self.http.on_answer = lambda: self._moment("answered")
@@ -185,7 +185,7 @@ class World(Caller):
         connection = self._connection(effect.attempt)
         self._require(connection == self._established, f"a send on attempt {effect.attempt}, open is {self._established}")
         data = effect.data.encode() if isinstance(effect.data, str) else effect.data
-        self.record.add(Pinged(self.timeline.now, connection))
+        self.ledger.add(Pinged(self.timeline.now, connection))
         self._say(f"-> {data.decode()}")
         self.network.links[connection].send(data)
 
@@ -197,7 +197,7 @@ class World(Caller):
         self._dialling = connection
         after = self._cursor(effect.request)
         self._say(f"-> dial {connection} after {after}")
-        self.record.add(Dialled(self.timeline.now, connection, after))
+        self.ledger.add(Dialled(self.timeline.now, connection, after))
         self.server.dials[connection] = effect.request
         self._moment("dialled")
         self.network.dial(connection, effect.timeout_s)
@@ -214,7 +214,7 @@ class World(Caller):
         self._say(f"-> close {connection} {effect.code} {effect.reason}")
         if connection != self._established:
             self.failures["given up"] += 1
-            self.record.add(Failed(self.timeline.now, connection, denied=False))
+            self.ledger.add(Failed(self.timeline.now, connection, denied=False))
         self._dialling = self._established = None
         self.network.hang_up(connection, effect.reason)
 
@@ -223,14 +223,14 @@ class World(Caller):
         tip = newest_first(query)
         after = None if tip else position(query)
         self._say(f"-> poll {effect.poll_id} {'tip' if tip else f'after {after}'}")
-        self.record.add(Asked(self.timeline.now, effect.poll_id, after, tip))
+        self.ledger.add(Asked(self.timeline.now, effect.poll_id, after, tip))
         process = self._process
 
-        def deliver(answer: Answer | Refused, fact: FeedFact) -> None:
+        def deliver(answer: Answer | Refused, fact: Fact) -> None:
             if process != self._process or self._dead:
                 return
             self._say(f"<- {fact}")
-            self.record.add(fact)
+            self.ledger.add(fact)
             self._input(self.session.polled(self.timeline.now, effect.poll_id, answer))
 
         self.http.ask(effect, deliver)
@@ -248,7 +248,7 @@ class World(Caller):
         reason = AttemptFailure(door.refusal or "protocol")
         self.failures[reason.value] += 1
         self._say(f"<- failed {connection} {reason} {door.status or ''}")
-        self.record.add(Failed(self.timeline.now, connection, reason in CREDENTIALS))
+        self.ledger.add(Failed(self.timeline.now, connection, reason in CREDENTIALS))
         detail = f"HTTP {door.status}"
         self._input(self.session.failed(self.timeline.now, self._attempt(connection), reason, detail, door.retry_after_s))
 
@@ -256,7 +256,7 @@ class World(Caller):
         """A message arrived."""
         self._require(connection == self._established, "the network delivered to a closed socket")
         if self._tell is not None:
-            fact = self.record.all[-1]
+            fact = self.ledger.facts[-1]
             label = f"{fact.frame.label or fact.frame.kind} {fact.frame.epoch}:{fact.frame.number}" if isinstance(fact, Arrived) else ""
             self._tell(self.timeline.now, f"<- {label} {data[:60].decode(errors='replace')}")
         self._input(self.session.received(self.timeline.now, self._attempt(connection), data, binary))
@@ -311,7 +311,7 @@ class World(Caller):
             self._require(not differences, f"first disagreement: {differences}")
 
     def _follow(self) -> None:
-        facts = self.record.all
+        facts = self.ledger.facts
         while self._judged < len(facts):
             self.judge.feed(facts[self._judged])
             self._judged += 1
@@ -390,8 +390,8 @@ class World(Caller):
     def truth(self) -> list[str]:
         """A second opinion without any rule: what the log has in the end was delivered, each event once."""
         found: list[str] = []
-        facts = self.record.all[self._first_fact :]
-        rows = [fact.row for fact in self.record.all if isinstance(fact, Written)]
+        facts = self.ledger.facts[self._first_fact :]
+        rows = [fact.row for fact in self.ledger.facts if isinstance(fact, Written)]
         judged = self.judge
         missing = [row for row in rows if row.life == self.server.life and row.ours and row.identity not in self._ever and row.identity not in judged.known and not self._excused(row)]
         if missing:
@@ -415,7 +415,7 @@ class World(Caller):
 
     def _shell_differences(self) -> list[str]:
         """Counters that the shell's own doings decide."""
-        snapshot, facts = self.session.snapshot(), self.record.all[self._first_fact :]
+        snapshot, facts = self.session.snapshot(), self.ledger.facts[self._first_fact :]
         arrived = Counter(fact.frame.kind for fact in facts if isinstance(fact, Arrived))
         opened = sum(isinstance(fact, Opened) for fact in facts)
         expected: dict[str, tuple[int, int]] = {
@@ -478,7 +478,7 @@ class World(Caller):
 
     def _begin(self) -> None:
         self._wall()
-        self.record.add(Started(self.timeline.now))
+        self.ledger.add(Started(self.timeline.now))
         self._input(self.session.start(self.timeline.now))
         self._post()
 
@@ -616,7 +616,7 @@ class World(Caller):
 
     def _act_renew(self, act: Act) -> None:
         if not self._dead:
-            self.record.add(Renewed(self.timeline.now))
+            self.ledger.add(Renewed(self.timeline.now))
             self._input(self.session.credentials(self.timeline.now, None))
 
     def _act_save(self, act: Act) -> None:
@@ -651,12 +651,12 @@ class World(Caller):
         self.judge = Judge(self.rules) if stale else Judge.successor(judged)
         self._restored = set(self.judge.known)
         self._point = point
-        self._judged = self._first_fact = len(self.record.all)
+        self._judged = self._first_fact = len(self.ledger.facts)
         self.dials, self.failures = 0, Counter()
         self._before = ()
         self._dead = False
         self._say("== the next process")
-        self.record.add(Started(now))
+        self.ledger.add(Started(now))
         self._input(self.session.wall(now, WALL_S + self.client_clock_s))
         self._input(self.session.start(now))
 

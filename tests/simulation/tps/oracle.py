@@ -11,12 +11,12 @@ from collections import Counter
 
 import msgspec
 
+from tests.simulation.facts import Fact
 from tests.simulation.tps.facts import (
     Arrived,
     Asked,
     Closed,
     Dialled,
-    Fact,
     Failed,
     Held,
     Kept,

@@ -21,6 +21,7 @@ from syncwatch.core.wire import FrameKind, Protocol
 from syncwatch.protocols.tps.codec import Tps
 from syncwatch.protocols.tps.frames import Type, unpack
 from syncwatch.protocols.tps.keys import Identity
+from tests.simulation.facts import Fact
 from tests.simulation.faults import Act
 from tests.simulation.harness.runner import Simulation
 from tests.simulation.network import Door, Timeline
@@ -31,7 +32,6 @@ from tests.simulation.tps.facts import (
     Asked,
     Closed,
     Dialled,
-    Fact,
     Failed,
     Held,
     Kept,
