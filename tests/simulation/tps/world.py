@@ -1,6 +1,7 @@
 """The real Session with the real codec of a TPS host, run on simulated time against a simulated branch and a simulated disk.
 
-What belongs here: the shell's duties, performed mechanically; what must hold after every input; the course of one schedule.
+What belongs here: the shell's duties, performed mechanically; what must hold after every input; how trouble begins and ends. The course of a schedule
+is that of every simulation (`harness/course.py`).
 """
 
 from __future__ import annotations
@@ -10,9 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
-import msgspec
-
-from syncwatch.core.effects import Close, Dial, Effects, Handshake, Hold, Notify, Send, Store
+from syncwatch.core.effects import Close, Dial, Handshake, Hold, Send, Store
 from syncwatch.core.health import INCIDENTS, Reason
 from syncwatch.core.resume import ResumePoint
 from syncwatch.core.session import Session, SessionSettings
@@ -23,8 +22,9 @@ from syncwatch.protocols.tps.frames import Type, unpack
 from syncwatch.protocols.tps.keys import Identity
 from tests.simulation.facts import Fact
 from tests.simulation.faults import Act
+from tests.simulation.harness.course import PATIENCE_S, PER_PROCESS, WALL_S, Course, Narrator, Verdict
 from tests.simulation.harness.runner import Simulation
-from tests.simulation.network import Door, Timeline
+from tests.simulation.network import Door
 from tests.simulation.tps.branch import Faults, SimBranch
 from tests.simulation.tps.disk import Disk, DiskFaults
 from tests.simulation.tps.facts import (
@@ -46,13 +46,8 @@ from tests.simulation.tps.oracle import Judge
 from tests.simulation.tps.plans import Plan, plan, plan_of
 
 CALM_S = 6.0
-PATIENCE_S = 900.0
-MOST_INPUTS = 200_000
-MOST_AT_ONE_MOMENT = 12
-PER_PROCESS = 100_000
 READ_AHEAD = 12
 """So many messages at most are handed in although nothing more is to be read: they were read already."""
-WALL_S = 1_781_000_000.0
 HOST, BRANCH = Identity(b"\x01" * 32), Identity(b"\x02" * 32)
 FROM_STATE = frozenset(
     {
@@ -69,60 +64,38 @@ FROM_STATE = frozenset(
 """Reasons that say how handshakes end; the counters of those are compared."""
 
 
-class BrokenInvariantError(AssertionError):
-    """An invariant does not hold."""
-
-
-class Verdict(msgspec.Struct, frozen=True):
-    """What a schedule ended with: every disagreement in words, none when all is well."""
-
-    plan: Plan
-    problems: tuple[str, ...]
-    expected: dict[str, int]
-    shown: dict[str, int]
-    exemptions: Counter[str] = msgspec.field(default_factory=Counter)
-
-
 def real_protocol() -> Tps:
     """The real codec."""
     return Tps("ws://branch:6458/tps/wire", HOST, BRANCH.encryption_key, "b1")
 
 
-class World(Host):
+class World(Course[Plan, Judge], Host):
     """One schedule, compared after every input whether or not it is to be `pedantic`. `make_session` and `make_protocol` are for deliberate mistakes."""
+
+    MOST_AT_ONE_MOMENT = 12
 
     def __init__(
         self,
         plan: Plan,
         make_protocol: Callable[[], Protocol] = real_protocol,
         make_session: Callable[..., Session] = Session,
-        narrator: Callable[[float, str], None] | None = None,
+        narrator: Narrator | None = None,
         pedantic: bool = True,
     ) -> None:
+        settings = SessionSettings(heartbeat_interval_s=plan.interval_s, heartbeat_timeout_s=plan.timeout_s)
+        super().__init__(plan, settings, Judge(plan.interval_s, plan.timeout_s), narrator)
         rng = random.Random(f"tps world {plan.seed}")
-        self.plan = plan
-        self.timeline = Timeline()
-        self.began = self.timeline.now
         self.branch = SimBranch(self.timeline, random.Random(rng.random()), BRANCH, HOST.encryption_key)
         self.disk = Disk(self.timeline, random.Random(rng.random()), self._stored)
         self.network = Network(self.timeline, random.Random(rng.random()), self.branch, self, plan.latency_s)
-        self.settings = SessionSettings(heartbeat_interval_s=plan.interval_s, heartbeat_timeout_s=plan.timeout_s)
-        self.judge = Judge(plan.interval_s, plan.timeout_s)
         self.facts: list[Fact] = []
         self.arrived: set[str] = set()  # mails that any process was handed
         self.excused: set[str] = set()  # of them, those that a process took with it when it was killed
-        self.done = False
         self._rng = random.Random(rng.random())
         self._entropy = random.Random(rng.random())
         self._make_protocol = make_protocol
         self._make_session = make_session
-        self._tell = narrator
-        self._clock_s = 0.0
-        self._calm_since = math.inf
-        self._inputs = self._ticks = 0
-        self._writing = True
-        self._process = 0
-        self._dead = False  # between two processes
+        self._duties |= {Store: self._store, Send: self._send, Dial: self._dial, Close: self._close, Hold: self._hold}
         self._stopped = False  # told to stop; what it says still counts
         self._links: dict[int, Link] = {}
         self._present: Link | None = None
@@ -136,28 +109,12 @@ class World(Host):
         self._collected: set[str] = set()  # somebody took them off the disk
         self.session = self._new_session(None)
         for _ in range(plan.waiting):
-            self.branch.mail(plan.size)
+            self._event()
 
     def _new_session(self, resume: ResumePoint | None) -> Session:
         return self._make_session("host", self._make_protocol(), self.settings, self._entropy, upstream="ws://branch", resume=resume)
 
     # -- the shell's duties --------------------------------------------------------------------------------------------
-
-    def _input(self, effects: Effects) -> None:
-        for effect in effects:
-            if isinstance(effect, Store):
-                self._store(effect)
-            elif isinstance(effect, Send):
-                self._send(effect)
-            elif isinstance(effect, Dial):
-                self._dial(effect)
-            elif isinstance(effect, Close):
-                self._close(effect)
-            elif isinstance(effect, Hold):
-                self._hold(effect)
-            elif isinstance(effect, Notify) and self._tell is not None:
-                self._say(f"  notify {effect.notice} " + " ".join(f"{key}={value}" for key, value in effect.fields.items()))
-        self._check()
 
     def _add(self, fact: Fact) -> None:
         self._say(str(fact))
@@ -178,7 +135,7 @@ class World(Host):
 
     def _send(self, effect: Send) -> None:
         link = self._present
-        self._require(link is not None and not self._dialling and effect.attempt == self._attempt(link), "a send without a connection")
+        self._require(link is not None and not self._dialling and effect.attempt == self._attempt(link.connection), "a send without a connection")
         assert link is not None
         assert isinstance(effect.data, bytes)
         channel = self.branch.channels[link.connection]
@@ -192,7 +149,7 @@ class World(Host):
 
     def _dial(self, effect: Dial) -> None:
         self._require(self._present is None, "a dial while another attempt lives")
-        connection = effect.attempt + PER_PROCESS * self._process
+        connection = self._connection(effect.attempt)
         self._require(connection not in self._links, "an attempt's number was used twice")
         self._add(Dialled(self.timeline.now, connection))
         self._dialling = True
@@ -204,14 +161,14 @@ class World(Host):
 
     def _close(self, effect: Close) -> None:
         link = self._present
-        self._require(link is not None and effect.attempt == self._attempt(link), "a close of what is not there")
+        self._require(link is not None and effect.attempt == self._attempt(link.connection), "a close of what is not there")
         assert link is not None
         self._add(Closed(self.timeline.now, link.connection, ours=True, reason=effect.reason))
         self._present, self._dialling, self._held = None, False, False
         link.leave()
 
     def _hold(self, effect: Hold) -> None:
-        self._require(self._present is not None and effect.attempt == self._attempt(self._present), "held what is not there")
+        self._require(self._present is not None and effect.attempt == self._attempt(self._present.connection), "held what is not there")
         self._require(effect.on is not self._held, "held twice")
         self._add(Held(self.timeline.now, effect.on))
         self._held, self._ahead = effect.on, self._rng.randint(0, READ_AHEAD)
@@ -222,9 +179,6 @@ class World(Host):
         while self._unread and not self._held:
             self._hand_in(*self._unread.pop(0))
 
-    def _attempt(self, link: Link | None) -> int:
-        return 0 if link is None else link.connection - PER_PROCESS * self._process
-
     def _ours(self, link: Link) -> bool:
         return not self._dead and link.connection // PER_PROCESS == self._process
 
@@ -232,7 +186,7 @@ class World(Host):
         """The dial succeeded."""
         self._dialling = False
         self._add(Opened(self.timeline.now, link.connection))
-        self._input(self.session.opened(self.timeline.now, self._attempt(link), Handshake()))
+        self._input(self.session.opened(self.timeline.now, self._attempt(link.connection), Handshake()))
 
     def failed(self, link: Link, reason: str) -> None:
         """The dial did not."""
@@ -240,7 +194,7 @@ class World(Host):
             return
         self._present, self._dialling = None, False
         self._add(Failed(self.timeline.now, link.connection, reason))
-        self._input(self.session.failed(self.timeline.now, self._attempt(link), AttemptFailure(reason)))
+        self._input(self.session.failed(self.timeline.now, self._attempt(link.connection), AttemptFailure(reason)))
 
     def received(self, link: Link, data: bytes, what: What, key: str) -> None:
         """A message came to the socket; whether it is read is another question."""
@@ -258,7 +212,7 @@ class World(Host):
         left = link.side is Side.LEAVING
         now = self.timeline.now
         self._add(Arrived(now, link.connection, what, key, left))
-        effects = self.session.received(now, self._attempt(link), data, True)
+        effects = self.session.received(now, self._attempt(link.connection), data, True)
         if what is What.MAIL:
             self.arrived.add(key)
             self._owed = key
@@ -271,21 +225,11 @@ class World(Host):
         self._unread = [item for item in self._unread if item[0] is not link]
         self._present, self._held = None, False
         self._add(Closed(self.timeline.now, link.connection, ours=False, reason=reason, code=code))
-        self._input(self.session.closed(self.timeline.now, self._attempt(link), Disconnect(reason), code, ""))
-
-    def _say(self, text: str) -> None:
-        if self._tell is not None:
-            self._tell(self.timeline.now, text)
+        self._input(self.session.closed(self.timeline.now, self._attempt(link.connection), Disconnect(reason), code, ""))
 
     # -- what must hold after every input ------------------------------------------------------------------------------
 
-    def _require(self, holds: bool, what: str) -> None:
-        if not holds:
-            raise BrokenInvariantError(f"t={self.timeline.now - self.began:.3f}: {what}")
-
     def _check(self) -> None:
-        self._inputs += 1
-        self._require(self._inputs < MOST_INPUTS, "the session never rests")
         session, now = self.session, self.timeline.now
         heartbeat = session.heartbeat
         outstanding = heartbeat.snapshot().outstanding
@@ -300,10 +244,7 @@ class World(Host):
             different = self.differences()
             self._require(not different, "; ".join(different))
         calm = session.state is State.OPEN and not self._conditions() and not session.unstored
-        if not calm or self._writing:
-            self._calm_since = math.inf
-        elif self._calm_since == math.inf:
-            self._calm_since = now
+        self._calm(calm and not self._writing)
 
     def shown(self) -> dict[str, int]:
         """The session's counters, under the oracle's names."""
@@ -334,8 +275,7 @@ class World(Host):
 
     def differences(self) -> list[str]:
         """Where the session does not show what the oracle computed."""
-        expected, shown = msgspec.structs.asdict(self.judge.counters), self.shown()
-        found = [f"{name}: oracle {expected[name]}, session {shown[name]}" for name in shown if expected[name] != shown[name]]
+        found = self._unequal(self.shown())
         snapshot, judge = self.session.snapshot(), self.judge
         told: list[tuple[str, Counter[str], dict[str, int]]] = [
             ("failures", judge.failures, {str(reason): count for reason, count in snapshot.attempt_failures.items()}),
@@ -375,57 +315,20 @@ class World(Host):
 
     def run(self) -> Verdict:
         """Run it to its end and judge."""
-        problems: list[str] = []
-        try:
-            self._course()
-            problems = self.truth()
-        except BrokenInvariantError as broken:
-            problems.append(str(broken))
-        except Exception as error:  # any exception out of the core is a finding, with its seed
-            if self._tell is not None:
-                raise
-            problems.append(f"{type(error).__name__}: {error}")
-        return Verdict(self.plan, tuple(problems), msgspec.structs.asdict(self.judge.counters), self.shown())
-
-    def _course(self) -> None:
-        timeline = self.timeline
-        for act in self.plan.acts:
-            timeline.at(self.began + act.at, self._acting(act))
-        timeline.at(self.began, self._begin)
-        timeline.after(self.plan.length_s, self._quiet)
-        while not self.done:
-            deadline = math.inf if self._dead else self.session.deadline
-            if deadline <= timeline.next:
-                self._ticks = self._ticks + 1 if deadline <= timeline.now else 0
-                timeline.now = max(timeline.now, deadline)
-                self._input(self.session.tick(timeline.now))
-                self._require(self._ticks < MOST_AT_ONE_MOMENT, f"the deadline {deadline} did not move by {self._ticks} ticks")
-            else:
-                self._ticks = 0
-                timeline.step()
-
-    def _begin(self) -> None:
-        self._wall()
-        self._start(None)
-        self._post()
+        return self._verdict(self._lived() or self.truth())
 
     def _start(self, point: ResumePoint | None) -> None:
         now = self.timeline.now
-        usable = point is not None and abs(now + WALL_S + self._clock_s - point.saved_wall_s) <= self.settings.resume_max_age_s
-        known = {key for key in point.keys if isinstance(key, str)} if point is not None and usable else set()
+        known = set() if point is None or self._stale(point) else {key for key in point.keys if isinstance(key, str)}
         self._add(Started(now, frozenset(known)))
-        self._input(self.session.wall(now, WALL_S + self._clock_s))
+        self._input(self.session.wall(now, WALL_S + self.client_clock_s))
         self._input(self.session.start(now))
 
-    def _wall(self) -> None:
-        if not self._dead:
-            self._require(not self.session.wall(self.timeline.now, WALL_S + self._clock_s), "the time of day asks for nothing")
-        self.timeline.after(1.0, self._wall)
+    def _time_of_day(self) -> None:
+        self._require(not self.session.wall(self.timeline.now, WALL_S + self.client_clock_s), "the time of day asks for nothing")
 
-    def _post(self) -> None:
-        if self._writing:
-            self.branch.mail(self.plan.size)
-            self.timeline.after(self._rng.expovariate(1.0 / self.plan.pause_s), self._post)
+    def _event(self) -> None:
+        self.branch.mail(self.plan.size)
 
     def _quiet(self) -> None:
         """All trouble is over; then wait for calm."""
@@ -442,7 +345,7 @@ class World(Host):
     def _await_calm(self) -> None:
         now = self.timeline.now
         self._require(now < self.began + self.plan.length_s + PATIENCE_S, f"never at rest: {self.session.state} {self._conditions()}")
-        if self._dead or now - self._calm_since < CALM_S or self.branch.outbox:
+        if self._dead or now - self.calm_since < CALM_S or self.branch.outbox:
             self.timeline.after(1.0, self._await_calm)
         else:
             self.done = True
@@ -451,13 +354,6 @@ class World(Host):
         return [condition.reason for condition in self.session.reasons(self.timeline.now) if condition.reason not in INCIDENTS]
 
     # -- acts ----------------------------------------------------------------------------------------------------------
-
-    def _acting(self, act: Act) -> Callable[[], None]:
-        def perform() -> None:
-            self._say(f"== {act.what} {act.name} {'' if act.value is None else act.value}")
-            getattr(self, f"_act_{act.what}")(act)
-
-        return perform
 
     def _act_end(self, act: Act) -> None:
         link = self._present
@@ -481,7 +377,7 @@ class World(Host):
 
     def _act_burst(self, act: Act) -> None:
         for _ in range(min(int(act.value or 0), 12_000_000 // (self.plan.size + 1))):
-            self.branch.mail(self.plan.size)
+            self._event()
 
     def _act_freeze(self, act: Act) -> None:
         self.branch.frozen = True
@@ -526,7 +422,7 @@ class World(Host):
         self.branch.rival(on=act.name == "on")
 
     def _act_clock(self, act: Act) -> None:
-        self._clock_s += float(act.value or 0.0)
+        self.client_clock_s += float(act.value or 0.0)
 
     # -- processes -----------------------------------------------------------------------------------------------------
 
@@ -567,7 +463,7 @@ class World(Host):
         self.disk.killed()
         self._unread.clear()
         self._present, self._dialling, self._held, self._dead = None, False, False, True
-        self._calm_since = math.inf
+        self.calm_since = math.inf
         self.timeline.after(pause_s, self._revive)
 
     def _revive(self) -> None:
