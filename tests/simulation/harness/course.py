@@ -230,11 +230,12 @@ class Course(Generic[AnyPlan, AnyJudge]):
     def _unequal(self, shown: Mapping[str, int]) -> list[str]:
         """Counters in which session and oracle differ."""
         expected = msgspec.structs.asdict(self.judge.counters)
-        return [f"{name}: oracle {expected[name]}, session {shown[name]}" for name in shown if expected[name] != shown[name]]
+        return [f"{name}: oracle {count}, session {shown[name]}" for name, count in expected.items() if count != shown[name]]
 
     def _verdict(self, problems: Sequence[str], exemptions: Counter[str] | None = None) -> Verdict:
-        expected = msgspec.structs.asdict(self.judge.counters)
-        return Verdict(self.plan, tuple(problems), expected, self.shown(), exemptions or Counter())
+        expected, shown = msgspec.structs.asdict(self.judge.counters), self.shown()
+        in_order = {name: shown[name] for name in expected}  # so that the two can be read one below the other
+        return Verdict(self.plan, tuple(problems), expected, in_order, exemptions or Counter())
 
     def _say(self, text: str) -> None:
         if self._tell is not None:
