@@ -91,6 +91,28 @@ ALERTING = {
     for metric, state, samples in (("ALERTS", ',alertstate="firing"', "1x200"), ("ALERTS_FOR_STATE", "", "600x200"))
 }
 POLLS = {'syncwatch_connection_state_seconds_total{connection="files",state="polling"}': GROWS}
+LEADS = {'syncwatch_connection_info{connection="cast",upstream="wss://u"}': "1x200"}
+UP = {
+    'syncwatch_health_seconds_total{component="connection",name="cast",health="healthy"}': GROWS,
+    'syncwatch_health_seconds_total{component="connection",name="cast",health="down"}': STANDS,
+}
+TRIES = {'syncwatch_connection_state{connection="cast",state="reconnecting"}': "1x200", 'syncwatch_connection_state{connection="cast",state="open"}': STANDS}
+LIVES = {'syncwatch_connection_state{connection="cast",state="reconnecting"}': STANDS, 'syncwatch_connection_state{connection="cast",state="open"}': "1x200"}
+HALF = pod(DOWN | TRIES | LEADS, "a") | pod(DOWN | TRIES | LEADS, "b") | pod(UP | LIVES | LEADS, "c") | pod(UP | LIVES | LEADS, "d")
+"""Four pods with one connection each, to one server: two are down."""
+
+LOSES = {'syncwatch_sequence_lost_total{connection="cast"}': "0x59 0+1x140"}
+"""From the fifteenth minute on, four a minute: 60 in the fifteen minutes that are left."""
+
+TARGETS = {
+    'up{job="sync",instance="well"}': "1x200",
+    'up{job="sync",instance="silent"}': "1x100 0x100",
+    'up{job="else",instance="no_sidecar"}': "0x200",
+    'syncwatch_build_info{job="sync",instance="well"}': "1x200",
+    'syncwatch_build_info{job="sync",instance="silent"}': "1x100 stale",
+    'syncwatch_build_info{job="sync",instance="gone"}': "1x100 stale",
+}
+
 IN_STATE = {f'syncwatch_connection_state{{connection="cast",state="{state}"}}': "1x200" if state is State.OPEN else STANDS for state in State}
 
 CASES = (
@@ -118,6 +140,22 @@ CASES = (
         pod(IN_STATE, "a") | pod(IN_STATE, "a", "other"),
         {'{connection="cast",instance="a",job="sync"}': 3, '{connection="cast",instance="a",job="other"}': 3},
     ),
+    Case("Two of four are half", Panel(FLEET, "Availability, by upstream"), HALF, {'{upstream="wss://u"}': 0.5}),
+    Case("Two of four, wherever they are", Panel(FLEET, "Connections down"), HALF, {"{}": 2}),
+    Case("The share of a server's connections", Panel(FLEET, "Connections down, by upstream"), HALF, {'{upstream="wss://u"}': 0.5}),
+    Case("Each server's connections", Panel(FLEET, "Upstreams", "A"), HALF, {'{upstream="wss://u"}': 4}),
+    Case("Those that are down", Panel(FLEET, "Upstreams", "B"), HALF, {'{upstream="wss://u"}': 2}),
+    Case("The share of the range in which they were ill", Panel(FLEET, "Upstreams", "C"), HALF, {'{upstream="wss://u"}': 0.5}),
+    Case("Everything lost, of all", Panel(FLEET, "Upstreams", "D"), pod(LOSES | LEADS, "a") | pod(LOSES | LEADS, "b"), {'{upstream="wss://u"}': 120}),
+    Case("Everything lost, of all", Panel(FLEET, "Events lost"), pod(LOSES, "a") | pod(LOSES, "b"), {"{}": 120}),
+    Case("A minute, of all", Panel(FLEET, "Events lost, by upstream"), pod(LOSES | LEADS, "a") | pod(LOSES | LEADS, "b"), {'{upstream="wss://u"}': 8}),
+    Case("Who loses nothing draws nothing", Panel(FLEET, "Events lost, by upstream"), pod({'syncwatch_sequence_lost_total{connection="cast"}': STANDS} | LEADS, "a"), {}),
+    Case("Those that were sidecars and do not answer", Panel(FLEET, "Sidecars missing"), TARGETS, {"{}": 1}),
+    Case("By name", Panel(FLEET, "Sidecars that are missing", "A"), TARGETS, {'{job="sync",instance="silent"}': 1}),
+    Case("Those that are no targets any more", Panel(FLEET, "Sidecars that are missing", "B"), TARGETS, {'{job="sync",instance="gone"}': 1}),
+    Case("Those that answer", Panel(FLEET, "Sidecars"), TARGETS, {"{}": 1}),
+    Case("Both of two are needed", Panel(CONNECTION, "Socket"), pod({'syncwatch_connection_up{connection="a"}': "1x200", 'syncwatch_connection_up{connection="b"}': STANDS}, "a"), {"{}": 0}),
+    Case("Without the sidecar's own health", Panel(CONNECTION, "Healthy in range"), pod(DOWN | WELL, "a") | pod(UP | WELL, "b"), {"{}": 0.5}),
 )
 
 
@@ -179,7 +217,7 @@ def asked(directory: Path, series: Series, answers: Mapping[str, Mapping[str, fl
 
 
 @pytest.mark.usefixtures("promtool")
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.panel.title)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.panel.title} {case.panel.query}")
 def test_the_panel_says(tmp_path: Path, case: Case) -> None:
     """The answer, to the thousandth."""
     assert "" == asked(tmp_path, case.series, {f"round({case.panel.expression}, 0.001)": case.answer}), case.claim
