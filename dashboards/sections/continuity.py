@@ -9,7 +9,7 @@ from dashboards.board import Line, Section, Tile
 from dashboards.links import runbook
 from dashboards.panels import About, AnyPanel, Link, Query, graph, rows
 from dashboards.promql import connection, in_range, per_minute, total
-from dashboards.shapes import flow_by, median_and_p99, rare_by, side_by_side
+from dashboards.shapes import RARE, flow_by, median_and_p99, rare_by, side_by_side
 
 
 def section() -> Section:
@@ -102,9 +102,10 @@ def _gaps() -> AnyPanel:
             "Gaps at sight, by cause, healed ones included; and restarts of the server's counter, each a new epoch.",
             "cpm",
         ),
-        Query(gaps, "{{connection}} gap {{cause}}"),
-        Query(resets, "{{connection}} reset"),
+        Query(f"{gaps} > 0", "{{connection}} gap {{cause}}"),
+        Query(f"{resets} > 0", "{{connection}} reset"),
         bars=True,
+        absent=RARE,
     )
 
 

@@ -9,6 +9,7 @@ from dashboards.board import Line, Section, Tile
 from dashboards.links import runbook
 from dashboards.panels import GREEN, RED, About, AnyPanel, Link, Query, graph, lanes, rows
 from dashboards.promql import in_buckets, least, per_minute, per_second, sidecar, total, worst
+from dashboards.shapes import RARE
 
 NO_WATCHER = "no watcher configured"
 NO_SENTINEL = "no watcher that touches a file"
@@ -81,9 +82,9 @@ def _restarts() -> AnyPanel:
     restarts = per_minute(sidecar("syncwatch_watcher_restarts_total"), *WATCHER, "reason")
     return graph(
         About("Watchers subscribed again", "By why the old subscription was not good enough.", "cpm", WATCHER_DEAD),
-        Query(restarts, "{{instance}} {{watcher}} {{reason}}"),
+        Query(f"{restarts} > 0", "{{instance}} {{watcher}} {{reason}}"),
         bars=True,
-        absent=NO_WATCHER,
+        absent=RARE,
     )
 
 

@@ -47,7 +47,7 @@ def _probes() -> AnyPanel:
     return graph(
         About("Service probes", "Probes that ended, and those that found the service unhealthy, by why.", "cpm"),
         Query(per_minute(service("syncwatch_service_probes_total"), "target_service"), "{{target_service}} all"),
-        Query(failed, "{{target_service}} {{reason}}"),
+        Query(f"{failed} > 0", "{{target_service}} {{reason}}"),
         bars=True,
         absent=NO_SERVICE,
     )

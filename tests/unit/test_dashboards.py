@@ -331,6 +331,13 @@ def test_what_is_rare_in_a_fleet_is_drawn_where_it_happened() -> None:
         assert target.panel["fieldConfig"]["defaults"]["noValue"]
 
 
+def test_causes_are_drawn_where_there_was_one() -> None:
+    """What is told apart by why it happened is nothing most of the time: ten lines at 0 for ten reasons would hide the one that counts."""
+    by_cause = [target for target in targets() if re.search(r"{{(reason|cause)}}", target.query.get("legendFormat", "")) and target.panel["type"] == "timeseries"]
+    assert by_cause
+    assert [] == [target.panel["title"] for target in by_cause if not target.expression.endswith(" > 0")]
+
+
 def test_everything_is_shown_or_left_out_on_purpose() -> None:
     """A new metric does not go unseen."""
     shown = {selection.metric for target in targets() for selection in selections(target.expression)}
