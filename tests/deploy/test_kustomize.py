@@ -21,6 +21,7 @@ from tests.deploy.parts import DEPLOY, Document, named, objects, overlay, pod, r
 from tests.requires import require
 
 DOCS = DEPLOY.parent / "docs" / "kubernetes.md"
+README = (DEPLOY.parent / "README.md").read_text(encoding="utf-8")
 EXAMPLES = DEPLOY / "examples"
 RULES = DEPLOY.parent / "dashboards" / "rules" / "syncwatch.rules.yaml"
 OPERATOR = "monitoring.coreos.com/v1"
@@ -345,6 +346,25 @@ def test_two_applications_of_one_namespace_have_names_of_their_own(tmp_path: Pat
     assert {"secretName": "agent-syncwatch-tokens"} == volumes["syncwatch-tokens"]["secret"]
     assert {"syncwatch-config", "syncwatch-tokens", "syncwatch-state"} == set(volumes)
     accepted(tmp_path, objects(folder), VARIANTS["component"])
+
+
+def test_what_the_readme_shows_renders_as_it_stands(tmp_path: Path) -> None:
+    """With the component from here instead of the repository: Kubernetes accepts it, the image can be pulled, the ConfigMap is the one that the pod looks for, and the
+    Secret's files are where the text says."""
+    (shown,) = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "components:" in block]
+    (configuration,) = [block for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "\nconnections:" in block]
+    del shown["components"], shown["resources"]
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "syncwatch.yaml").write_text(configuration)
+    folder = overlay(tmp_path / "app", "component", **shown)
+    accepted(tmp_path, objects(folder), VARIANTS["component"])
+    container, template = syncwatch(pod(folder)), pod(folder)
+    assert f"registry.example/syncwatch:{__version__}" == container["image"]
+    volumes = {one["name"]: one for one in template["spec"]["volumes"]}
+    assert volumes["syncwatch-config"]["configMap"]["name"] == named(folder, "ConfigMap", "syncwatch-config")["metadata"]["name"]
+    (mounted,) = [one["mountPath"] for one in container["volumeMounts"] if one["name"] == "syncwatch-tokens"]
+    assert f"`{mounted}/cast-token`" in README
+    assert volumes["syncwatch-tokens"]["secret"]["secretName"] in README
 
 
 def test_what_is_exported_renders_the_same(tmp_path: Path) -> None:

@@ -52,6 +52,14 @@ def test_the_kustomization_shown_leads_to_the_sidecar_of_this_version() -> None:
     assert ["syncwatch-config"] == [one["name"] for one in shown["configMapGenerator"]]
 
 
+def test_what_is_typed_after_make_run_is_where_make_run_put_it() -> None:
+    """No path has the command then; and what is installed is this version."""
+    shown = README.partition("## Install")[0]
+    assert [".venv/bin/"] == re.findall(r"`([^`\s]*)syncwatch status", shown)
+    install = README.partition("## Install")[2].partition("\n## ")[0]
+    assert {__version__} == set(re.findall(r"(?:@v|syncwatch:)(\d[\d.]*\d)", install))
+
+
 def test_every_command_shown_exists() -> None:
     """Commands in the tables answer --help."""
     named = {re.split(r"[\[]| [a-z]+\\\|", re.sub("FILE|TOKEN|DIR", "", name))[0].strip() for name in re.findall(r"^\| `syncwatch ([^`]+)`", README, re.MULTILINE)}
