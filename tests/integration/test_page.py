@@ -236,6 +236,16 @@ def labels(key: str, part: Any) -> set[str]:
     return {key.removesuffix("_s").removesuffix("_bytes").replace("_", " ")}
 
 
+async def test_the_strip_of_states_is_filled_from_the_first_moment_on(tab: Page) -> None:
+    """A connection that is a tenth of a second old: its only stay is all of the strip."""
+    young = timeline(state=State.CONNECTING, recent=(Transition(moment(0.1), State.IDLE, State.CONNECTING, "start"),))
+    async with serving(snapshot(connections=(fresh_connection(timeline=young),))) as url:
+        await tab.open(url)
+        await tab.until("document.querySelectorAll('#connection-cast .strip span').length === 1")
+        strip, stay = await tab.run("['.strip', '.strip span'].map(x => document.querySelector(`#connection-cast ${x}`).getBoundingClientRect().width)")
+        assert strip == stay > 0
+
+
 async def test_every_reason_leads_to_its_runbook(tab: Page) -> None:
     """Whatever holds has a link to the section about it, the one that the dashboards lead to, for eyes and for screen readers; nothing is asked of that place."""
     sections = set(re.findall(r"^## (\w+)$", (Path(__file__).parents[2] / "docs/runbooks/reasons.md").read_text(), re.MULTILINE))
