@@ -44,6 +44,8 @@ class HealthSettings(msgspec.Struct, frozen=True):
     healthz_fail_on: Mapping[Reason, float] = {}
     gate_read: frozenset[Reason] = frozenset()
     gate_write: frozenset[Reason] = frozenset()
+    unconfigured: str = ""
+    """Not empty: what is to be watched is not known, and why. Nobody is ready then, both sides of the gate are closed, and the sidecar is down."""
 
 
 class Watched(Interface):
@@ -205,7 +207,7 @@ class Monitor:
         worst: dict[tuple[Component, str], Health] = {
             (item.component, item.name): Health.HEALTHY for item in self._watched if item.active
         }
-        worst[Component.SIDECAR, SIDECAR] = Health.HEALTHY
+        worst[Component.SIDECAR, SIDECAR] = Health.DOWN if self.settings.unconfigured else Health.HEALTHY
         for held in self._held:
             owner = (held.component, held.name)
             if held.reason in DOWN:
@@ -305,7 +307,8 @@ class Monitor:
         return tuple(self._holding(now, item, self.settings.healthz_fail_on) for item in names)
 
     def _ready(self, now: float) -> tuple[Check, ...]:
-        checks: list[Check] = []
+        why = self.settings.unconfigured
+        checks = [Check("configuration", False, why)] if why else []
         for item in self._watched:
             if self.settings.wait_for_first_sync and item.component is Component.CONNECTION:
                 ok = item.settled_once
@@ -333,6 +336,7 @@ class Monitor:
 
     def _gate(self, purpose: str, closing: frozenset[Reason]) -> Check:
         closing |= {Reason.TASK_STALLED}  # what is not watched any more cannot be trusted
-        shut = [f"{held.name}: {held.reason}" for held in self._held if held.reason in closing]
+        shut = [self.settings.unconfigured] if self.settings.unconfigured else []
+        shut += [f"{held.name}: {held.reason}" for held in self._held if held.reason in closing]
         shut += [f"{item.name}: not watched" for item in self._watched if self._unseen(item, closing)]  # nor what is not watched yet
         return Check(purpose, not shut, ", ".join(shut))

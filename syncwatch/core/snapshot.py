@@ -326,7 +326,7 @@ class SidecarSnapshot(msgspec.Struct, frozen=True):
     statefile_write_failures: int | None  # None without a state directory
     statefile_last_write_wall_s: float | None
     config_last_reload_successful: bool
-    config_last_reload_success_wall_s: float
+    config_last_reload_success_wall_s: float | None  # None before the first success
     callback_errors: int
     config_errors: tuple[str, ...] = ()  # why the file as it stands is not the one that runs, a line each
     gate_file_failures: int | None = None  # None without a gate file

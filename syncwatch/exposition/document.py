@@ -382,10 +382,10 @@ class Hook(msgspec.Struct, frozen=True):
 
 
 class Config(msgspec.Struct, frozen=True):
-    """Whether the file as it stands is the one that runs; `errors`: why not, a line each."""
+    """Whether the file as it stands is the one that runs; `errors`: why not, a line each. `last_successful_reload`: null while none was ever loaded, so that nothing is watched."""
 
     last_reload_successful: bool
-    last_successful_reload: Instant
+    last_successful_reload: Instant | None
     errors: tuple[str, ...] = ()
 
 

@@ -233,9 +233,7 @@ SIDECAR_READERS: Mapping[str, SidecarReader] = {
     "syncwatch_statefile_write_failures_total": lambda s: _plain(s.sidecar.statefile_write_failures),
     "syncwatch_statefile_last_write_timestamp_seconds": lambda s: _plain(s.sidecar.statefile_last_write_wall_s),
     "syncwatch_config_last_reload_successful": lambda s: {(): float(s.sidecar.config_last_reload_successful)},
-    "syncwatch_config_last_reload_success_timestamp_seconds": lambda s: {
-        (): s.sidecar.config_last_reload_success_wall_s
-    },
+    "syncwatch_config_last_reload_success_timestamp_seconds": lambda s: _plain(s.sidecar.config_last_reload_success_wall_s),
     "syncwatch_build_info": lambda s: {(s.sidecar.version, s.sidecar.python_version, s.sidecar.revision): 1.0},
 }
 """Where each metric of the sidecar as a whole stands."""

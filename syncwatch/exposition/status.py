@@ -338,6 +338,7 @@ def _report(report: ReportSnapshot, at: Moment) -> doc.Report:
 
 def _sidecar(sidecar: SidecarSnapshot, at: Moment) -> doc.Sidecar:
     written_s, failures = sidecar.statefile_last_write_wall_s, sidecar.statefile_write_failures
+    loaded_s = sidecar.config_last_reload_success_wall_s
     return doc.Sidecar(
         version=sidecar.version,
         revision=sidecar.revision,
@@ -353,7 +354,7 @@ def _sidecar(sidecar: SidecarSnapshot, at: Moment) -> doc.Sidecar:
         gate_file=None if sidecar.gate_file_failures is None else doc.GateFile(sidecar.gate_file_failures),
         config=doc.Config(
             sidecar.config_last_reload_successful,
-            doc.since_wall(sidecar.config_last_reload_success_wall_s, at),
+            None if loaded_s is None else doc.since_wall(loaded_s, at),
             sidecar.config_errors,
         ),
         callback_errors=sidecar.callback_errors,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from syncwatch.core.health import Component, Health, Reason
+from syncwatch.core.health import Check, Component, Health, Reason
 from syncwatch.core.histogram import FAST_S
 from syncwatch.core.reported import Advice
 from syncwatch.core.snapshot import HookSnapshot, ReportSnapshot, Snapshot, TaskSnapshot, Transition
@@ -305,6 +305,18 @@ def troubled_sidecar() -> Snapshot:
     return snapshot(sidecar=own, hooks=hooks, health=health(held(Reason.TASK_STALLED, 60.0)))
 
 
+def unconfigured() -> Snapshot:
+    """A sidecar that waits for a configuration that it can use."""
+    errors = ("syncwatch.yaml:3: listen: wrong", "syncwatch.yaml:4: log: wrong")
+    own = sidecar(
+        config_last_reload_successful=False, config_last_reload_success_wall_s=None, config_errors=errors, statefile_write_failures=None
+    )
+    why = f"no usable configuration: {errors[0]} (and 1 more)"
+    known = health(names=(), health={(Component.SIDECAR, "syncwatch"): Health.DOWN})
+    checks = {**known.checks, "readyz": (Check("configuration", False, why),), "gate": (Check("read", False, why), Check("write", False, why))}
+    return snapshot(connections=(), sidecar=own, health=msgspec.structs.replace(known, checks=checks))
+
+
 def source(**changes: Any) -> dict[str, Any]:
     """The status file of a sidecar that cannot be asked."""
     default = {
@@ -336,6 +348,7 @@ SCENES: dict[str, Callable[[], Scene]] = {
     "three_kinds": lambda: Scene(three_kinds()),
     "verbose": lambda: Scene(msgspec.structs.replace(cast_degraded(), connections=(*cast_degraded().connections, files()), services=(service(),)), verbose=True),
     "sidecar_in_trouble": lambda: Scene(troubled_sidecar()),
+    "without_a_configuration": lambda: Scene(unconfigured()),
     "not_started": lambda: Scene(snapshot(connections=(fresh_connection(),), health=health(names=(), health={}))),
     "from_the_file": lambda: Scene(cast_healthy(), source=source()),
     "not_running": lambda: Scene(three_kinds(), source=source(age_s=191.0, current=False, detail=GONE)),

@@ -232,6 +232,14 @@ def test_plain_values_are_the_snapshots() -> None:
     assert pytest.approx(VALUES) == plain(families(taken))
 
 
+def test_the_time_of_a_load_that_never_was_is_absent() -> None:
+    """A sidecar that waits for its first configuration has a 0 for how it went, and no time."""
+    never = sidecar(config_last_reload_successful=False, config_last_reload_success_wall_s=None)
+    found = plain(families(snapshot(connections=(), sidecar=never)))
+    assert 0 == found["syncwatch_config_last_reload_successful"]
+    assert "syncwatch_config_last_reload_success_timestamp_seconds" not in found
+
+
 def test_info_metrics_carry_constants() -> None:
     """The infos say what is configured and what is running."""
     assert {("relaycast", "ring", "contiguous", "https://cast.example:443"): 1} == of(FULL, "syncwatch_connection_info")

@@ -272,6 +272,15 @@ class TestProbes:
         ward.one.active = True
         assert {} == ward.failed("gate")
 
+    def test_without_a_configuration_nothing_is_trusted_and_nothing_is_restarted(self) -> None:
+        """Nobody is ready, both sides of the gate say why, the sidecar is down; no restart would help."""
+        ward = Ward(unconfigured="f.yaml: wrong")
+        ward.monitor.configure(0.0, ward.monitor.settings, ())
+        assert {"configuration": "f.yaml: wrong"} == ward.failed("readyz")
+        assert {"read": "f.yaml: wrong", "write": "f.yaml: wrong"} == ward.failed("gate")
+        assert ({}, {}) == (ward.failed("livez"), ward.failed("healthz"))
+        assert {(Component.SIDECAR, SIDECAR): Health.DOWN} == ward.look().health
+
     def test_a_service_closes_the_gate_only_where_that_was_asked_for(self) -> None:
         """Then also while it is not known yet; it is never part of readyz by default, and degrades only."""
         flair = Patient("flair", Component.SERVICE, active=False)

@@ -39,7 +39,12 @@ def render(status: Mapping[str, Any], colour: bool = False, width: int = 80, ver
     page = Page(colour, width, current=source is None or source.current, verbose=verbose)
     if source is not None and source.kind == "file":
         _source(page, source)
-    if not typed.connections and not typed.watchers and not typed.mirrors and not typed.services:
+    if typed.sidecar.config.last_successful_reload is None:
+        page.head("down", "nothing is watched: there is no usable configuration")
+        for mistake in typed.sidecar.config.errors:
+            page.fact("mistake", mistake)
+        page.blank()
+    elif not typed.connections and not typed.watchers and not typed.mirrors and not typed.services:
         page.head(None, "no connections are configured")
         page.blank()
     for section in SECTIONS:

@@ -36,13 +36,15 @@ def _gate(page: Page, gate: doc.Gate) -> None:
 
 
 def _troubles(own: doc.Sidecar) -> Iterator[str]:
+    unconfigured = own.config.last_successful_reload is None  # whether there is a state directory is not known
     if own.state_file is None:
-        yield "no state directory"
+        if not unconfigured:
+            yield "no state directory"
     elif own.state_file.write_failures:
         yield counted(own.state_file.write_failures, "failed write of the state file", "failed writes of the state file")
     if own.gate_file is not None and own.gate_file.failures:
         yield counted(own.gate_file.failures, "failure", "failures") + " of the gate file to follow the gate"
-    if not own.config.last_reload_successful:
+    if not own.config.last_reload_successful and not unconfigured:
         yield "; ".join(("the last reload failed: the configuration of before still runs", *own.config.errors[:1]))
     if own.suspended:
         yield "was suspended a moment ago"
