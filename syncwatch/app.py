@@ -31,7 +31,7 @@ from syncwatch.config import (
     read_secret,
 )
 from syncwatch.core.effects import Notice, Notify
-from syncwatch.core.monitor import Monitor
+from syncwatch.core.monitor import HealthSettings, Monitor
 from syncwatch.core.resume import ResumePoint, ServiceRecord, pressing, totals_only
 from syncwatch.core.snapshot import Moment, SidecarSnapshot, Snapshot
 from syncwatch.exposition import web
@@ -185,7 +185,7 @@ class Machinery:
         self._remark_offers()
         self.observed = [self._observe(block) for block in self.config.watchers]
         self.mirrored = [self._mirror(block) for block in self.config.mirrors]
-        self._monitor = Monitor(settings.health_settings(self.config), self._patients())
+        self._monitor = Monitor(self._health_settings(), self._patients())
         self._health = Driver("health", self._monitor, self.clock)
         self._health.on(Notify, self.notify)
         self.hooks = [self._hook(block) for block in self.config.hooks]
@@ -218,6 +218,9 @@ class Machinery:
             return Watched(self, connection, self.config.health.incident_hold_s, resume)
         except NotUsable as error:
             raise NotUsable(f"connections[{self.config.connections.index(connection)}].{error.key}", error.text) from None
+
+    def _health_settings(self) -> HealthSettings:
+        return settings.health_settings(self.config)
 
     # What nobody configured stays out of memory: each part is loaded where one is made.
 
@@ -590,17 +593,21 @@ class App(Machinery):
         controls = Controls(reload=None if self.reload is None else self.reload.now, flush=self.flush)
         local = local_app(self.snapshot, controls, self.broadcast, self._local_token(), hosts)
         for name, app, address in (("listen", public, self.config.listen), ("local_listen", local, self.config.local_listen)):
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.3)
-            self._runners.append(runner)
-            await runner.setup()
-            site = web.TCPSite(runner, address.host, address.port)
-            try:
-                await site.start()
-            except OSError as error:
-                raise AddressInUse(name, address, error) from error
-            host, port = runner.addresses[0][:2]
-            self.addresses[name] = Address(str(host), int(port))
+            await self._open(name, app, address)
         log.info("listening", **{name: str(address) for name, address in self.addresses.items()})
+
+    async def _open(self, name: str, app: web.Application, address: Address) -> None:
+        """Listen. Raises: AddressInUse."""
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.3)
+        self._runners.append(runner)
+        await runner.setup()
+        site = web.TCPSite(runner, address.host, address.port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise AddressInUse(name, address, error) from error
+        host, port = runner.addresses[0][:2]
+        self.addresses[name] = Address(str(host), int(port))
 
     def _local_token(self) -> Callable[[], str | None] | None:
         path = self.config.local_token_file

@@ -91,9 +91,10 @@ def demo(cycles: int | None, relay_port: int, listen: str, local_listen: str) ->
 
 @main.command()
 @click.option("--config", "path", type=click.Path(), help="The configuration file; default: SYNCWATCH_CONFIG.")
-def run(path: str | None) -> NoReturn:
-    """The sidecar."""
-    running.sidecar(path)
+@click.option("--wait-for-config", "wait", is_flag=True, help="With a configuration that cannot be used: say why, answer probes, and start as soon as it can be.")
+def run(path: str | None, wait: bool) -> NoReturn:
+    """The sidecar. Exit code 2 when it cannot start, unless it is to wait."""
+    running.sidecar(path, wait)
 
 
 def _unreachable(text: str) -> NoReturn:
@@ -243,12 +244,17 @@ def check() -> None:
 @check.command("config")
 @click.argument("file", type=click.Path())
 def check_config(file: str) -> None:
-    """Every mistake in FILE, a line each; exit code 2 if there is one."""
+    """Every mistake in FILE, a line each; exit code 2 if there is one.
+
+    Tokens and other files that are read at each use may come later: one that cannot be read here is a warning.
+    """
     from syncwatch.config import check as check_file
 
-    lines = check_file(file, os.environ)
-    if lines:
-        _fail("\n".join(lines))
+    checked = check_file(file, os.environ)
+    if checked.mistakes:
+        _fail("\n".join(checked.mistakes))
+    for line in checked.awaited:
+        click.echo(f"warning: {line}", err=True)
     click.echo(f"{file}: ok")
 
 

@@ -40,12 +40,14 @@ class Reload:
     `successful`, `success_wall_s` and `errors` tell about the last one; the start counts as a success.
     """
 
+    REFUSED = "the configuration was not reloaded, what ran before goes on"
+
     def __init__(
         self, file: ConfigFile, running: Callable[[], Config], perform: Callable[[Config, Plan], Awaitable[None]], clock: Clock = SYSTEM
     ) -> None:
         """`perform` raises ConfigError when something cannot be had after all, and has changed nothing then."""
         self.successful = True
-        self.success_wall_s = clock.wall()
+        self.success_wall_s: float | None = clock.wall()
         self.errors: tuple[str, ...] = ()
         self._file = file
         self._running = running
@@ -125,7 +127,7 @@ class Reload:
         if read.config is None:
             return self._refused(read.errors, only_news) if read.errors else ()
         running, config = self._running(), read.config
-        what = plan(running, config)
+        what = self._plan(running, config)
         if what.refusals:
             return self._refused(tuple(map(str, what.refusals)), only_news)
         first_look = only_news and self._text is None and self.successful
@@ -140,14 +142,20 @@ class Reload:
             return self._refused(tuple(str(error).splitlines()), only_news)
         self._performing = False
         self.successful, self.errors, self.success_wall_s = True, (), self._clock.wall()
-        log.info("the configuration was reloaded" if what.changes else "the configuration was reloaded: nothing changed", **what.changes)
+        self._say(what)
         return ()
+
+    def _plan(self, running: Config, config: Config) -> Plan:
+        return plan(running, config)
+
+    def _say(self, what: Plan) -> None:
+        log.info("the configuration was reloaded" if what.changes else "the configuration was reloaded: nothing changed", **what.changes)
 
     def _refused(self, errors: tuple[str, ...], only_news: bool) -> Sequence[str]:
         """Nothing was changed. The same mistakes again are said again only to whoever asked."""
         if not only_news or self.successful or errors != self.errors:
             for line in errors:
-                log.error("the configuration was not reloaded, what ran before goes on", mistake=line)
+                log.error(self.REFUSED, mistake=line)
         self.successful, self.errors = False, errors
         return errors
 
@@ -170,9 +178,13 @@ class Reload:
             return Read()
         try:
             text = self._file.text()
-            return Read() if text == known else Read(text, self._file.runnable(text))
+            return Read() if text == known else Read(text, self._config(text))
         except ConfigError as error:
             return Read(errors=tuple(str(error).splitlines()))
+
+    def _config(self, text: str) -> Config:
+        """Raises: ConfigError."""
+        return self._file.runnable(text, self._running())
 
     def _unread(self) -> Read:
         return Read(errors=(f"{self._file.path}: could not be read within {READ_TIMEOUT_S:g} s",))

@@ -61,30 +61,77 @@ def sparing_aiohttp() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def sidecar(path: str | None) -> NoReturn:
-    """`syncwatch run`, whose configuration is at `path` or where SYNCWATCH_CONFIG says."""
+def sidecar(path: str | None, wait: bool = False) -> NoReturn:
+    """`syncwatch run`, whose configuration is at `path` or where SYNCWATCH_CONFIG says. `wait`: while none can be used it waits for one, instead of ending with 2."""
     from syncwatch import logs
-    from syncwatch.config import ConfigError, ConfigFile, config_path
+    from syncwatch.config import Config, ConfigError, ConfigFile, awaited_files, config_path
 
     try:
         file = ConfigFile(config_path(path, os.environ), dict(os.environ))
-        config = file.runnable(file.text())
     except ConfigError as error:
         _fail(str(error))
-    logs.configure(config.log.level, config.log.format)
+    loaded: Config | ConfigError
+    try:
+        loaded = file.startable(file.text())
+    except ConfigError as error:
+        if not wait:
+            _fail(str(error))
+        from syncwatch.config.whereabouts import doors
+
+        loaded, log = error, doors(file.path, file.environ).log
+    else:
+        log = loaded.log
+    logs.configure(log.level, log.format)
 
     with sparing_aiohttp():
         from syncwatch.app import App
         from syncwatch.parts.surroundings import NotUsable
     linecache.clearcache()  # attrs keeps the source of every method that it makes up, for tracebacks
+    import structlog
+
     from syncwatch.runtime.statefile import StateInUse
 
-    async def work() -> int:
-        stop = stop_event()
+    async def started(config: Config) -> App:
+        """Raises: ConfigError."""
+        for one in awaited_files(config):
+            structlog.get_logger("syncwatch").warning("a file cannot be read yet: what uses it waits for it, everything else runs", mistake=str(one))
         app = App(config, file=file)
         assert app.reload is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reload.hangup)
-        await app.start()
+        try:
+            await app.start()
+        except NotUsable as error:
+            raise ConfigError([config.source.mistake(error.key, error.text)]) from error
+        except StateInUse as error:
+            raise ConfigError([config.source.mistake("state_dir", str(error))]) from error
+        return app
+
+    async def begun(stop: asyncio.Event) -> App | None:
+        """The one that runs, at last; None: it was to stop before. Raises: ConfigError, unless it is to wait."""
+        found, tried = loaded, False
+        while True:
+            if isinstance(found, Config):
+                try:
+                    return await started(found)
+                except ConfigError as error:
+                    if not wait:
+                        raise
+                    found, tried = error, True
+            from syncwatch.waiting import Waiting
+
+            waiting = Waiting(file, str(found).splitlines(), tried)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, waiting.reload.hangup)
+            config = await waiting.until(stop)
+            if config is None:
+                return None
+            logs.adjust(config.log.level, config.log.format)
+            found = config
+
+    async def work() -> int:
+        stop = stop_event()
+        app = await begun(stop)
+        if app is None:
+            return 0
         gc.collect()
         gc.freeze()  # what the start has made stays: full collections that walked it again were a tenth of what a frame costs
         await stop.wait()
@@ -93,10 +140,10 @@ def sidecar(path: str | None) -> NoReturn:
 
     try:
         code = run(work())
-    except NotUsable as error:
-        _fail(str(config.source.mistake(error.key, error.text)))
-    except StateInUse as error:
-        _fail(str(config.source.mistake("state_dir", str(error))))
+    except ConfigError as error:
+        _fail(str(error))
+    except NotUsable as error:  # nobody could be told that it waits
+        _fail(str(error))
     raise SystemExit(code)
 
 

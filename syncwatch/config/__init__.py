@@ -22,7 +22,7 @@ from syncwatch.config.connections import (
     Verify,
 )
 from syncwatch.config.endpoints import Address
-from syncwatch.config.files import unreadable_files
+from syncwatch.config.files import awaited_files, unreadable_files
 from syncwatch.config.loading import ConfigFile, check, config_path, load, parse, parse_values, read_text
 from syncwatch.config.mistakes import ConfigError, Mistake
 from syncwatch.config.schema import (
@@ -80,6 +80,7 @@ __all__ = [
     "TpsPassiveConnection",
     "Verify",
     "Watcher",
+    "awaited_files",
     "check",
     "config_path",
     "duration_s",

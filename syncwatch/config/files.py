@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from syncwatch.config.decode import keys_of, shape
 from syncwatch.config.mistakes import Mistake, in_order
 from syncwatch.config.reading import join
-from syncwatch.config.rules import Block, Reads, Rule
+from syncwatch.config.rules import AT_EACH_USE, Block, Reads, Rule
 from syncwatch.config.schema import Config, nested
 from syncwatch.config.secret import SecretError, UnreadableError, read_bytes, read_secret
 
@@ -21,11 +21,28 @@ LINKS_WAIT_S = 2.0
 """A mount that does not answer keeps no sidecar from starting or reloading: where links lead there is looked at again by each comparison."""
 
 
-def unreadable_files(config: Config) -> list[Mistake]:
-    """Every file that is named for reading and cannot be read now, every directory that is named for writing and cannot be written to, roots of a mirror that links make one tree: at the key that names it."""
-    found = ((path, file, _refusal(file, reads)) for path, file, reads in _named(config, ""))
-    mistakes = [config.source.mistake(path, f"{file}: {why}") for path, file, why in found if why]
-    return in_order((*mistakes, *_linked_roots(config)))
+def unreadable_files(config: Config, but: Container[Path] = ()) -> list[Mistake]:
+    """Every file that is named for reading and cannot be read now, every directory that is named for writing and cannot be written to, roots of a mirror that links make one tree: at the key that names it.
+
+    `but`: these need not be there yet, where they are files that are read again at each use.
+    """
+    named = ((path, file, reads) for path, file, reads in _named(config, "") if not (reads in AT_EACH_USE and file in but))
+    return in_order((*_refused(config, named), *_linked_roots(config)))
+
+
+def awaited_files(config: Config) -> list[Mistake]:
+    """Those that are read again at each use and cannot be read now: tokens, secrets, authorities. What uses one is in trouble until it is there; all else runs."""
+    return in_order(_refused(config, (named for named in _named(config, "") if named[2] in AT_EACH_USE)))
+
+
+def read_again(config: Config) -> frozenset[Path]:
+    """Every file that is read again at each use."""
+    return frozenset(file for _, file, reads in _named(config, "") if reads in AT_EACH_USE)
+
+
+def _refused(config: Config, named: Iterable[tuple[str, Path, Reads]]) -> list[Mistake]:
+    found = ((path, file, _refusal(file, reads)) for path, file, reads in named)
+    return [config.source.mistake(path, f"{file}: {why}") for path, file, why in found if why]
 
 
 def _linked_roots(config: Config) -> list[Mistake]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import yaml
 
 from syncwatch.config.decode import decode
 from syncwatch.config.document import compose, composed, is_null
-from syncwatch.config.files import unreadable_files
+from syncwatch.config.files import awaited_files, read_again, unreadable_files
 from syncwatch.config.mistakes import ConfigError, Mistake, in_order
 from syncwatch.config.reading import Reading
 from syncwatch.config.schema import Config
@@ -82,10 +83,7 @@ def parse(text: str, file: str, environ: Mapping[str, str]) -> Config:
             [Mistake(file, None, "", "is empty; name at least one connection, watcher, mirror or service")]
         )
     reading = Reading(file)
-    for variable, keys in OVERRIDES.items():
-        if environ.get(variable):
-            root = _overridden(root, keys, environ[variable], variable)
-    config = decode(root, Config, reading, environ)
+    config = decode(overridden(root, environ), Config, reading, environ)
     if config is None:
         raise ConfigError(in_order(reading.mistakes))
     return msgspec.structs.replace(config, source=reading.source)
@@ -104,14 +102,21 @@ def parse_values(values: Mapping[str, object], name: str, environ: Mapping[str, 
     return msgspec.structs.replace(config, source=reading.source)
 
 
-def check(path: str | Path | None, environ: Mapping[str, str]) -> list[str]:
-    """One line for everything that would keep this configuration from running here and now; none when nothing would."""
+class Checked(NamedTuple):
+    """A line for everything that keeps a configuration from starting here and now, and one for each file that it would wait for while all else runs."""
+
+    mistakes: list[str]
+    awaited: list[str]
+
+
+def check(path: str | Path | None, environ: Mapping[str, str]) -> Checked:
+    """How a start with this configuration would go."""
     try:
         file = ConfigFile(config_path(path, environ), environ)
-        file.runnable(file.text())
+        awaited = awaited_files(file.startable(file.text()))
     except ConfigError as error:
-        return str(error).splitlines()
-    return []
+        return Checked(str(error).splitlines(), [])
+    return Checked([], [str(one) for one in awaited])
 
 
 class ConfigFile(msgspec.Struct, frozen=True):
@@ -128,17 +133,41 @@ class ConfigFile(msgspec.Struct, frozen=True):
         """What it says now. Raises: ConfigError."""
         return read_text(self.path)
 
-    def runnable(self, text: str) -> Config:
-        """The configuration in `text`, which is to run here and now: everything in it runs in this version, the files that it names can be read.
+    def startable(self, text: str) -> Config:
+        """The configuration in `text`, to start with: everything in it runs in this version, and the files that are read once can be read.
+
+        A file that is read again at each use may come later, as it may vanish later (`awaited_files`).
 
         Raises:
             ConfigError: all mistakes that were found.
         """
         config = parse(text, str(self.path), self.environ)
-        mistakes = in_order((*unsupported(config), *unreadable_files(config)))
+        self._refuse(config, read_again(config))
+        return config
+
+    def runnable(self, text: str, running: Config) -> Config:
+        """The configuration in `text`, to take the place of `running`: the files that it names can be read as well, or what runs names and misses them too.
+
+        Raises:
+            ConfigError: all mistakes that were found.
+        """
+        config = parse(text, str(self.path), self.environ)
+        self._refuse(config, read_again(running))
+        return config
+
+    @staticmethod
+    def _refuse(config: Config, but: frozenset[Path]) -> None:
+        mistakes = in_order((*unsupported(config), *unreadable_files(config, but)))
         if mistakes:
             raise ConfigError(mistakes)
-        return config
+
+
+def overridden(root: yaml.Node, environ: Mapping[str, str]) -> yaml.Node:
+    """The document as if what the environment says were written in it."""
+    for variable, keys in OVERRIDES.items():
+        if environ.get(variable):
+            root = _overridden(root, keys, environ[variable], variable)
+    return root
 
 
 def _overridden(node: yaml.Node, keys: tuple[str, ...], text: str, variable: str) -> yaml.Node:

@@ -27,10 +27,15 @@ class Reads(enum.Enum):
     """What is done with the file that a path names."""
 
     NOTHING = enum.auto()
-    FILE = enum.auto()
+    FILE = enum.auto()  # read again at each use, as a token
     TOKEN = enum.auto()
-    SEED = enum.auto()
+    ONCE = enum.auto()  # read at the start
+    SEED = enum.auto()  # the same
     DIRECTORY = enum.auto()  # it is written to, and made if it is not there
+
+
+AT_EACH_USE = frozenset({Reads.FILE, Reads.TOKEN})
+"""A file that cannot be read now may be there at its next use: until then it is the trouble of whatever uses it, and of nothing else."""
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -103,6 +108,7 @@ HttpUrl = Annotated[
 ]
 AnyPath = Annotated[Path, Rule("a path", values.path, before=values.in_home)]
 FilePath = Annotated[Path, Rule("a path", values.path, before=values.in_home, reads=Reads.FILE)]
+OncePath = Annotated[Path, Rule("a path", values.path, before=values.in_home, reads=Reads.ONCE)]
 TokenPath = Annotated[
     Path, Rule("the path of a file with the token", values.token_path, before=values.in_home, reads=Reads.TOKEN)
 ]

@@ -21,11 +21,11 @@ from syncwatch.config.rules import (
     AnyPath,
     Block,
     Count,
-    FilePath,
     Graces,
     HttpUrl,
     ListenAddress,
     Name,
+    OncePath,
     Pattern,
     ProbeReason,
     Rule,
@@ -194,7 +194,7 @@ class Config(Block, frozen=True, kw_only=True):
     probes_listen: ListenAddress | None = None
     local_listen: ListenAddress = Address("127.0.0.1", 10120)
     local_token_file: TokenPath | None = None
-    web_config: FilePath | None = None
+    web_config: OncePath | None = None
     instance: Annotated[str, Rule("text", values.instance, before=endpoints.with_variables)] | None = None
     state_dir: AnyPath | None = None
     gate_file: AnyPath | None = None

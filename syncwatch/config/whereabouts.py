@@ -1,22 +1,24 @@
-"""Where a sidecar that runs with a configuration can be found: the three keys that say it, whatever is wrong with the others.
+"""Where a sidecar that runs with a configuration can be found: the keys that say it, whatever is wrong with the others.
 
-A file that was spoilt while its sidecar runs must not keep anybody from asking that sidecar how it is.
+A file that was spoilt while its sidecar runs must not keep anybody from asking that sidecar how it is, nor one that is spoilt at the start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from syncwatch.config.decode import decode, keys_of
 from syncwatch.config.document import compose
 from syncwatch.config.endpoints import Address
-from syncwatch.config.loading import read_text
+from syncwatch.config.loading import overridden, read_text
 from syncwatch.config.mistakes import ConfigError, in_order
 from syncwatch.config.reading import Reading
 from syncwatch.config.rules import AnyPath, Block, ListenAddress, TokenPath
+from syncwatch.config.schema import Config, Log
 
 
 class Whereabouts(Block, frozen=True, kw_only=True):
@@ -48,3 +50,39 @@ def whereabouts(path: Path, environ: Mapping[str, str]) -> Whereabouts:
     if found is None:
         raise ConfigError(in_order(reading.mistakes))
     return found
+
+
+class Doors(Block, frozen=True, kw_only=True):
+    """The keys of the configuration that say how a sidecar can be asked without the rest of it."""
+
+    listen: ListenAddress = Config().listen
+    local_listen: ListenAddress = Config().local_listen
+    gate_file: AnyPath | None = None
+    log: Log = Log()
+
+
+def doors(path: Path, environ: Mapping[str, str]) -> Doors:
+    """Out of a configuration file and the environment; each key by itself, so that whatever cannot be read has its default.
+
+    What others could reach would need a token, so that `local_listen` is the default then.
+    """
+    try:
+        root = compose(read_text(path), str(path))
+    except ConfigError:
+        root = None
+    if not isinstance(root, yaml.MappingNode):
+        nowhere = yaml.Mark(str(path), 0, 0, 0, None, 0)
+        root = yaml.MappingNode("tag:yaml.org,2002:map", [], nowhere, nowhere)
+    written = overridden(root, environ)
+    assert isinstance(written, yaml.MappingNode)
+    found: dict[str, Any] = {}
+    for key, value in written.value:
+        field = keys_of(Doors).get(key.value) if isinstance(key, yaml.ScalarNode) else None
+        if field is not None:
+            alone = yaml.MappingNode(written.tag, [(key, value)], written.start_mark, written.end_mark)
+            said = decode(alone, Doors, Reading(str(path)), environ)
+            if said is not None:
+                found[field.name] = getattr(said, field.name)
+    if not found.get("local_listen", Doors().local_listen).loopback:
+        del found["local_listen"]
+    return Doors(**found)

@@ -232,19 +232,20 @@ class Sidecar(Asked):
 
 
 @asynccontextmanager
-async def running(folder: Path, config: Document, http: aiohttp.ClientSession, **env: str) -> AsyncIterator[Sidecar]:
-    """A sidecar that listens; what is left of it at the end is killed."""
+async def running(folder: Path, config: Document | None, http: aiohttp.ClientSession, *options: str, **env: str) -> AsyncIterator[Sidecar]:
+    """A sidecar that listens; what is left of it at the end is killed. Without `config` the file is left as it is."""
     file, log = folder / "syncwatch.yaml", folder / f"log-{time.monotonic_ns()}"
-    file.write_text(yaml.safe_dump(config))
+    if config is not None:
+        file.write_text(yaml.safe_dump(config))
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            PROGRAM, "run", "--config", str(file), env=environment(**env),
+            PROGRAM, "run", "--config", str(file), *options, env=environment(**env),
             stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
         )  # fmt: skip
     made = Sidecar(process, log, http)
     try:
         listening = await made.said("listening")
-        made.public, made.local = f"http://{listening['listen']}", f"http://{listening['local_listen']}"
+        made.public, made.local = f"http://{listening['listen']}", f"http://{listening.get('local_listen')}"
         yield made
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -50,9 +50,6 @@ BAD: dict[str, tuple[str, str, str]] = {
     "wrong type": ("name: cast", "name: [cast]", "{file}:4: connections[0].name: "),
     "bad duration": ("interval: 15s", "interval: 15", "{file}:9: connections[0].heartbeat.interval: "),
     "foreign scheme": ("url: http://127.0.0.1:9", "url: gopher://127.0.0.1:9", "{file}:6: connections[0].url: "),
-    "no token file": ("{folder}/token", "{folder}/nowhere", "{file}:7: connections[0].token_file: {folder}/nowhere: no such file"),
-    "token file is a directory": ("{folder}/token", "{folder}", "{file}:7: connections[0].token_file: {folder}: is a directory"),
-    "empty token file": ("{folder}/token", "{folder}/empty", "{file}:7: connections[0].token_file: {folder}/empty: is empty"),
     "not yet": ("protocol: relaycast", "protocol: relaycast\n    dialect: node", "{file}:6: connections[0].dialect: dialect node does not run in syncwatch "),
     "no YAML": ("connections:", "connections: [", "{file}:"),
 }  # fmt: skip
@@ -121,6 +118,15 @@ async def test_a_good_configuration(tmp_path: Path) -> None:
     """`check config` says so and exits with 0."""
     file = written(tmp_path)
     assert Done(0, f"{file}: ok\n", "") == await command("check", "config", file)
+
+
+@pytest.mark.parametrize(("name", "why"), [("nowhere", "no such file"), (".", "is a directory"), ("empty", "is empty")])
+async def test_a_token_that_may_come_later_is_a_warning(tmp_path: Path, name: str, why: str) -> None:
+    """With file, line and path, and exit code 0: `run` would start with it."""
+    path = (tmp_path / name).resolve()
+    file = written(tmp_path, GOOD.replace("{folder}/token", str(path)))
+    warning = f"warning: {file}:7: connections[0].token_file: {path}: {why}\n"
+    assert Done(0, f"{file}: ok\n", warning) == await command("check", "config", file)
 
 
 @pytest.mark.parametrize("key", ["listen", "local_listen"])

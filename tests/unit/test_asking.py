@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from syncwatch import asking
 from syncwatch.asking import LOCAL, Misasked, Place, Unreachable, find
 from syncwatch.cli import main
-from syncwatch.config import ConfigError
-from syncwatch.config.whereabouts import Whereabouts, whereabouts
+from syncwatch.config import Address, Config, ConfigError, Log
+from syncwatch.config.whereabouts import Doors, Whereabouts, doors, whereabouts
 from syncwatch.exposition import document as doc
 from syncwatch.exposition import status
 from syncwatch.runtime.statusfile import FILE, uptime, writer
@@ -83,6 +83,22 @@ def test_a_spoilt_configuration_still_says_where(tmp_path: Path) -> None:
         whereabouts(tmp_path / "nowhere.yaml", {})
     for nothing in ("", "[1]"):
         assert Whereabouts() == whereabouts(Path(config(tmp_path, nothing)), {})
+
+
+def test_the_doors_of_a_sidecar_without_a_configuration(tmp_path: Path) -> None:
+    """Each key by itself, as far as it can be read; else the defaults. What others could reach without a token is not opened."""
+    file = tmp_path / "syncwatch.yaml"
+    file.write_text("listen: 127.0.0.1:7\nlocal_listen: nowhere\nlog: {level: debug}\nlog.level: 1\ngate_file: /g\n1: 2\nconnections: 5\n")
+    assert Doors(listen=Address("127.0.0.1", 7), gate_file=Path("/g"), log=Log(level="debug")) == doors(file, {})
+    file.write_text("listen: 127.0.0.1:7\nlocal_listen: 0.0.0.0:8\nlog: {level: loud}\n")
+    assert Doors(listen=Address("127.0.0.1", 7)) == doors(file, {})
+    for nothing in ("", "[1]", "a: [", "x"):
+        file.write_text(nothing)
+        assert Doors() == doors(file, {})
+        told = {"SYNCWATCH_LISTEN": "127.0.0.1:9", "SYNCWATCH_LOG_LEVEL": "error"}
+        assert Doors(listen=Address("127.0.0.1", 9), log=Log(level="error")) == doors(file, told)
+    assert Doors() == doors(tmp_path / "nowhere.yaml", {"SYNCWATCH_LISTEN": "anywhere"})
+    assert (Config().listen, Config().local_listen) == (Doors().listen, Doors().local_listen)
 
 
 def left_behind(folder: Path, ended: bool) -> None:

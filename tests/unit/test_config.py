@@ -25,6 +25,7 @@ from syncwatch.config import (
     Address,
     Config,
     ConfigError,
+    ConfigFile,
     Heartbeat,
     Mistake,
     RelaycastCanary,
@@ -34,6 +35,7 @@ from syncwatch.config import (
     SecretError,
     TpsHostConnection,
     TpsPassiveConnection,
+    awaited_files,
     check,
     config_path,
     duration_s,
@@ -546,6 +548,7 @@ def test_the_public_names() -> None:
         "Config",
         "ConfigError",
         "unsupported",
+        "awaited_files",
         "unreadable_files",
         "check",
         "Secret",
@@ -703,6 +706,53 @@ hooks: [{{name: h, url: 'http://h', secret_file: {tmp_path}/gone}}]
     ] == [str(mistake).removeprefix(f"{tmp_path}/syncwatch.yaml:") for mistake in unreadable_files(config)]
 
 
+AT_EACH_USE = {
+    "token_file": "connections[0].token_file",
+    "canary_token": "connections[0].canary.token_file",
+    "ca_file": "connections[0].tls.ca_file",
+    "cert_file": "connections[0].tls.cert_file",
+    "key_file": "connections[0].tls.key_file",
+    "secret_file": "hooks[0].secret_file",
+    "local_token_file": "local_token_file",
+}
+"""Files that are read again at each use."""
+
+
+def with_files(folder: Path, **names: str) -> str:
+    """A configuration that names every one of them; those not in `names` can be read."""
+    (folder / "good").write_text("token")
+    at = {key: folder / names.get(key, "good") for key in AT_EACH_USE}
+    return f"""\
+local_token_file: {at["local_token_file"]}
+connections:
+  - name: cast
+    protocol: relaycast
+    url: http://h
+    token_file: {at["token_file"]}
+    tls: {{ca_file: {at["ca_file"]}, cert_file: {at["cert_file"]}, key_file: {at["key_file"]}}}
+    canary: {{token_file: {at["canary_token"]}}}
+hooks: [{{name: h, url: 'http://h', secret_file: {at["secret_file"]}}}]
+"""
+
+
+@pytest.mark.parametrize("key", AT_EACH_USE)
+@pytest.mark.parametrize(("content", "why"), [(None, "no such file"), ("", "is empty")])
+def test_a_file_that_is_read_at_each_use_may_come_later(tmp_path: Path, key: str, content: str | None, why: str) -> None:
+    """It keeps nothing from starting and is named; in place of what runs, only a file that was missing already may be missing."""
+    later = tmp_path / "later"
+    if content is not None:
+        later.write_text(content)
+    file = ConfigFile(tmp_path / "syncwatch.yaml", {})
+    good, text = file.startable(with_files(tmp_path)), with_files(tmp_path, **{key: "later"})
+    started = file.startable(text)
+    assert [(AT_EACH_USE[key], f"{later}: {why}")] == [(one.path, one.text) for one in awaited_files(started)]
+    assert started == file.runnable(text, started)
+    with pytest.raises(ConfigError, match=rf": {re.escape(AT_EACH_USE[key])}: {later}: {why}$"):
+        file.runnable(text, good)
+    later.write_text("token")
+    assert [] == awaited_files(started)
+
+
 @pytest.mark.parametrize(
     ("mount", "project", "why"),
     [
@@ -745,20 +795,28 @@ def test_check_says_all_that_is_in_the_way(tmp_path: Path) -> None:
     token.write_text("t")
     good = MINIMAL.replace("/x", str(token))
     answers = []
-    for text in (good, good.replace("url", "ulr"), "web_config: /g\n" + good.replace(str(token), f"{token}s")):
+    elsewhere = good.replace(str(token), f"{token}s")
+    for text in (good, good.replace("url", "ulr"), f"web_config: /g\n{elsewhere}", elsewhere):
         file.write_text(text)
-        answers.append([line.removeprefix(f"{file}:") for line in check(file, {})])
+        checked = check(file, {})
+        answers.append([[line.removeprefix(f"{file}:") for line in lines] for lines in checked])
     assert [
-        [],
+        [[], []],
         [
-            "1: connections[0].url: missing, expected a URL such as http://127.0.0.1:8787",
-            "1: connections[0].ulr: unknown key; did you mean url?",
+            [
+                "1: connections[0].url: missing, expected a URL such as http://127.0.0.1:8787",
+                "1: connections[0].ulr: unknown key; did you mean url?",
+            ],
+            [],
         ],
         [
-            f"1: web_config: web_config has no effect in syncwatch {__version__} yet; leave it out",
-            "1: web_config: /g: no such file",
-            f"2: connections[0].token_file: {token}s: no such file",
+            [
+                f"1: web_config: web_config has no effect in syncwatch {__version__} yet; leave it out",
+                "1: web_config: /g: no such file",
+            ],
+            [],
         ],
+        [[], [f"1: connections[0].token_file: {token}s: no such file"]],
     ] == answers
 
 

@@ -33,7 +33,7 @@ class House:
         (folder / "token").write_text("at_live_1")
         self.write()
         self.now, self.wall_s = 100.0, 1_000.0
-        self.config = self.file.runnable(self.file.text())
+        self.config = self.file.startable(self.file.text())
         self.done: list[Plan] = []
         self.working = 0
         self.at_work = asyncio.Event()
@@ -47,9 +47,9 @@ class House:
         """As the command makes it."""
         return ConfigFile(self.path, {})
 
-    def write(self, more: str = "", name: str = "cast") -> None:
+    def write(self, more: str = "", name: str = "cast", token: str = "token") -> None:
         """What the file says."""
-        connection = f"{{name: {name}, protocol: relaycast, url: 'http://h:1', token_file: {self.folder / 'token'}}}"
+        connection = f"{{name: {name}, protocol: relaycast, url: 'http://h:1', token_file: {self.folder / token}}}"
         self.path.write_text(f"connections: [{connection}]\n{more}\n")
 
     async def perform(self, config: Config, plan: Plan) -> None:
@@ -75,7 +75,7 @@ class House:
             await asyncio.wait(self.reload._tasks, timeout=5.0)
 
     @property
-    def told(self) -> tuple[bool, float, tuple[str, ...]]:
+    def told(self) -> tuple[bool, float | None, tuple[str, ...]]:
         """What metrics and /status say."""
         return self.reload.successful, self.reload.success_wall_s, self.reload.errors
 
@@ -140,13 +140,22 @@ async def test_what_needs_a_restart_is_refused_as_a_whole(house: House) -> None:
 
 
 async def test_files_that_it_names_must_be_there(house: House) -> None:
-    """As at the start; a secret that is mounted later than the configuration is waited for."""
-    (house.folder / "token").unlink()
-    house.write("auto_reload: 5s")
-    assert [f"{house.path}:1: connections[0].token_file: {house.folder / 'token'}: no such file"] == list(await house.reload.now())
-    (house.folder / "token").write_text("at_live_1")
+    """What runs does not give a token away for one that is not there; a secret that is mounted later than the configuration is waited for."""
+    house.write("auto_reload: 5s", token="new")
+    assert [f"{house.path}:1: connections[0].token_file: {house.folder / 'new'}: no such file"] == list(await house.reload.now())
+    (house.folder / "new").write_text("at_live_1")
     await house.look()
     assert ([("auto_reload",)], True) == ([plan.others for plan in house.done], house.reload.successful)
+
+
+async def test_what_is_missing_already_keeps_nothing_from_changing(house: House) -> None:
+    """A token that vanished, or was not there at the start, is the trouble of its connection alone."""
+    (house.folder / "token").unlink()
+    await house.look()
+    assert (True, ()) == (house.reload.successful, house.reload.errors)
+    house.write("auto_reload: 5s")
+    assert () == await house.reload.now()
+    assert [("auto_reload",)] == [plan.others for plan in house.done]
 
 
 async def test_a_file_that_is_gone(house: House) -> None:

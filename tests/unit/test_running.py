@@ -13,7 +13,7 @@ import sys
 from syncwatch import running
 from syncwatch.__main__ import main
 sys.argv = ["syncwatch", *sys.argv[1:]]
-running.sidecar = lambda path: print(path, "click" in sys.modules, "syncwatch.cli" in sys.modules)
+running.sidecar = lambda path, wait=False: print(path, wait, "click" in sys.modules, "syncwatch.cli" in sys.modules)
 try:
     main()
 except SystemExit as end:
@@ -29,9 +29,13 @@ def ran(*arguments: str) -> tuple[int, str]:
 
 def test_a_sidecar_needs_no_commands() -> None:
     """The usual spellings go past them; every other one means the same."""
-    assert (0, "None False False") == ran("run")
-    assert (0, "a.yaml False False") == ran("run", "--config", "a.yaml")
-    assert (0, "a.yaml True True") == ran("run", "--config=a.yaml")
+    assert (0, "None False False False") == ran("run")
+    assert (0, "a.yaml False False False") == ran("run", "--config", "a.yaml")
+    assert (0, "a.yaml False True True") == ran("run", "--config=a.yaml")
+    assert (0, "None True False False") == ran("run", "--wait-for-config")
+    assert (0, "a.yaml True False False") == ran("run", "--config", "a.yaml", "--wait-for-config")
+    assert (0, "a.yaml True False False") == ran("run", "--wait-for-config", "--config", "a.yaml")
+    assert (0, "a.yaml True True True") == ran("run", "--wait-for-config", "--config=a.yaml")
 
 
 def test_modules_that_would_stay() -> None:
@@ -42,7 +46,7 @@ from syncwatch.running import sparing_aiohttp
 from syncwatch import config, logs
 with sparing_aiohttp():
     import syncwatch.app
-print(sorted({"aiohttp.web", "argparse", "click", "difflib", "gettext", "multiprocessing", "syncwatch.relay", "sqlite3", "syncwatch.exposition.terminal", "syncwatch.parts.host", "syncwatch.core.reported"} & set(sys.modules)))
+print(sorted({"aiohttp.web", "argparse", "click", "difflib", "gettext", "multiprocessing", "syncwatch.relay", "sqlite3", "syncwatch.exposition.terminal", "syncwatch.parts.host", "syncwatch.core.reported", "syncwatch.waiting", "syncwatch.config.whereabouts"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert "[]" == done.stdout.strip()

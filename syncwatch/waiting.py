@@ -1,0 +1,105 @@
+"""A sidecar without a configuration that it can use: it keeps nobody from starting, says what is wrong wherever it is asked, and waits.
+
+What belongs here: what is told meanwhile, and noticing that the file is good. It is the app with nothing to watch, on the addresses that the file says, as far as
+it says any, or else the default ones. Who ends here has not run yet: the one that runs is made of the configuration that was found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from syncwatch.app import AddressInUse, App
+from syncwatch.config import Address, Config, ConfigFile, Plan
+from syncwatch.config.whereabouts import doors
+from syncwatch.core.monitor import HealthSettings
+from syncwatch.core.resume import ResumePoint, ServiceRecord
+from syncwatch.exposition import web
+from syncwatch.reload import Reload
+
+LOOK_S = 5.0
+"""So often the file is looked at: nothing is watched meanwhile, so nobody wants to wait for `auto_reload`."""
+RETRY_S = 30.0
+"""So often when the file is right and something else is not to be had: each try closes the listeners for a moment."""
+
+log = structlog.get_logger("syncwatch")
+
+
+class Awaiting(Reload):
+    """The file until it can be used for a start; nothing was loaded before."""
+
+    REFUSED = "the configuration cannot be used, syncwatch waits for another one"
+
+    def __init__(self, file: ConfigFile, mistakes: Sequence[str], waiting: Config, found: Callable[[Config], None], changed: Callable[[], None]) -> None:
+        """`changed`: there are other mistakes now."""
+        super().__init__(file, lambda: waiting, self._take)
+        self._found, self._changed = found, changed
+        self.success_wall_s = None
+        self._refused(tuple(mistakes), only_news=False)
+
+    async def _take(self, config: Config, _plan: Plan) -> None:
+        self._found(config)
+
+    def _config(self, text: str) -> Config:
+        return self._file.startable(text)
+
+    def _plan(self, _running: Config, _config: Config) -> Plan:
+        return Plan()
+
+    def _say(self, _what: Plan) -> None:
+        log.info("the configuration can be used: starting with it")
+
+    def _refused(self, errors: tuple[str, ...], only_news: bool) -> Sequence[str]:
+        super()._refused(errors, only_news)
+        self._changed()
+        return errors
+
+
+class Waiting(App):
+    """Serves from `until` on. `mistakes`: why there is no configuration, a line each; not none. `tried`: the file is right, and something else was not to be had."""
+
+    reload: Awaiting
+
+    def __init__(self, file: ConfigFile, mistakes: Sequence[str], tried: bool = False) -> None:
+        where = doors(file.path, file.environ)
+        super().__init__(Config(listen=where.listen, local_listen=where.local_listen, gate_file=where.gate_file, auto_reload_s=RETRY_S if tried else LOOK_S))
+        self._usable: asyncio.Future[Config] = asyncio.get_running_loop().create_future()
+        self.reload = Awaiting(file, mistakes, self.config, self._found, self._told_otherwise)
+
+    async def until(self, stop: asyncio.Event) -> Config | None:
+        """Wait for a configuration and close; None when `stop` was set before. Raises: AddressInUse, when the probes cannot be answered."""
+        await self.start()
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait((stopping, self._usable), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        await self.stop()
+        return None if stop.is_set() else self._usable.result()
+
+    def _found(self, config: Config) -> None:
+        if not self._usable.done():
+            self._usable.set_result(config)
+
+    def _told_otherwise(self) -> None:
+        """Gate and probes say what is wrong now."""
+        if self._health is not None and self._monitor is not None:
+            self._health.call(self._monitor.configure, self._health_settings(), ())
+
+    def _health_settings(self) -> HealthSettings:
+        first, *more = self.reload.errors
+        return HealthSettings(unconfigured=f"no usable configuration: {first}" + (f" (and {len(more)} more)" if more else ""))
+
+    def _load_state(self) -> tuple[dict[str, ResumePoint], dict[str, ServiceRecord]]:
+        """What is kept is left alone: it belongs to the one that will run."""
+        self.instance = self._own_name("")
+        return {}, {}
+
+    async def _open(self, name: str, app: web.Application, address: Address) -> None:
+        """What the probes ask must be answered; whoever asks the other one finds out that nobody is there, which means closed."""
+        try:
+            await super()._open(name, app, address)
+        except AddressInUse as error:
+            if name == "listen":
+                raise
+            log.warning("waiting without a local listener", detail=error.text)
