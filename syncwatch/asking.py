@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from syncwatch.config import SecretError, config_path, read_secret
+from syncwatch.config import ConfigError, SecretError, config_path, read_secret
 from syncwatch.config.loading import CONFIG_VARIABLE
 from syncwatch.config.whereabouts import whereabouts
 from syncwatch.runtime.statusreader import Reading, Unusable, read
@@ -62,7 +62,12 @@ def find(url: str | None, config: str | None, state_dir: str | None, token_file:
     if config is None and not environ.get(CONFIG_VARIABLE):
         return Place(LOCAL, token, None)
     path = config_path(config, environ)
-    found = whereabouts(path, environ)
+    try:
+        found = whereabouts(path, environ)
+    except ConfigError:
+        if config is not None:
+            raise
+        return Place(LOCAL, token, None)  # there is one that waits until this file can be read, or nobody
     place = Place(url or found.url, token or found.local_token_file, directory or found.state_dir)
     if place.url is None and place.state_dir is None:
         raise Misasked(f"{path}: local_listen has any free port and there is no state_dir: name the address with --url")

@@ -85,6 +85,14 @@ def test_a_spoilt_configuration_still_says_where(tmp_path: Path) -> None:
         assert Whereabouts() == whereabouts(Path(config(tmp_path, nothing)), {})
 
 
+def test_a_sidecar_that_waits_for_its_configuration_can_be_asked(tmp_path: Path) -> None:
+    """Where the environment names a file that cannot be read at all, as in the container: at the default address. A file that somebody names is a mistake."""
+    nowhere = str(tmp_path / "nowhere.yaml")
+    assert Place(LOCAL, None, None) == find(None, None, None, None, {"SYNCWATCH_CONFIG": nowhere})
+    with pytest.raises(ConfigError, match="no such file"):
+        find(None, nowhere, None, None, {})
+
+
 def test_the_doors_of_a_sidecar_without_a_configuration(tmp_path: Path) -> None:
     """Each key by itself, as far as it can be read; else the defaults. What others could reach without a token is not opened."""
     file = tmp_path / "syncwatch.yaml"
