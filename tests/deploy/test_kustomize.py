@@ -177,7 +177,9 @@ def test_what_it_is_given_is_a_configuration(folder: str, name: str) -> None:
     container, volumes = syncwatch(template), {one["name"]: one for one in template["spec"]["volumes"]}
     mounts = {one["mountPath"]: volumes[one["name"]] for one in container["volumeMounts"]}
     text = named(DEPLOY / folder, "ConfigMap", mounts["/etc/syncwatch"]["configMap"]["name"])["data"]["syncwatch.yaml"]
-    assert ["run", "--config", "/etc/syncwatch/syncwatch.yaml"] == container["args"]
+    beside = name != "syncwatch"  # an application, which would have to wait for what is missing here
+    assert ["run", *(["--wait-for-config"] if beside else []), "--config", "/etc/syncwatch/syncwatch.yaml"] == container["args"]
+    assert [beside, beside] == [one.get("optional", False) for one in (mounts["/etc/syncwatch"]["configMap"], mounts["/run/secrets/syncwatch"]["secret"])]
     config = parse(text, "syncwatch.yaml", {})
     assert "/var/lib/syncwatch/state" == str(config.state_dir), "below the mount: a folder that is its own to close"
     (connection,) = config.connections
@@ -342,8 +344,8 @@ def test_two_applications_of_one_namespace_have_names_of_their_own(tmp_path: Pat
     folder = overlay(tmp_path / "app", "component", generatorOptions={"disableNameSuffixHash": True}, **yaml.safe_load(shown))
     assert "ConfigMap" == named(folder, "ConfigMap", "agent-syncwatch")["kind"]
     volumes = {one["name"]: one for one in pod(folder)["spec"]["volumes"]}
-    assert {"name": "agent-syncwatch"} == volumes["syncwatch-config"]["configMap"]
-    assert {"secretName": "agent-syncwatch-tokens"} == volumes["syncwatch-tokens"]["secret"]
+    assert {"name": "agent-syncwatch", "optional": True} == volumes["syncwatch-config"]["configMap"]
+    assert {"secretName": "agent-syncwatch-tokens", "optional": True} == volumes["syncwatch-tokens"]["secret"]
     assert {"syncwatch-config", "syncwatch-tokens", "syncwatch-state"} == set(volumes)
     accepted(tmp_path, objects(folder), VARIANTS["component"])
 

@@ -120,14 +120,14 @@ class Kubelet:
 
 
 @asynccontextmanager
-async def kubelet(folder: Path) -> AsyncIterator[Kubelet]:
-    """A pod as the example has it, with its ConfigMap and its Secret in place; the upstream refuses every connection."""
+async def kubelet(folder: Path, **spoilt: Any) -> AsyncIterator[Kubelet]:
+    """A pod as the example has it, with its ConfigMap (and what is `spoilt` in it) and its Secret in place; the upstream refuses every connection."""
     text = named(SIDECAR, "ConfigMap", "syncwatch-config")["data"]["syncwatch.yaml"]
     for path in ("/run/secrets/syncwatch", "/var/lib/syncwatch"):
         text = text.replace(path, f"{folder}{path}")
         (folder / path.strip("/")).mkdir(parents=True)
     (folder / "run/secrets/syncwatch/cast-token").write_text("at_live_" + "1" * 32)
-    config = yaml.safe_load(text) | {"listen": "127.0.0.1:0", "local_listen": "127.0.0.1:0", "log": {"format": "json"}}
+    config = yaml.safe_load(text) | {"listen": "127.0.0.1:0", "local_listen": "127.0.0.1:0", "log": {"format": "json"}} | spoilt
     config["connections"][0]["url"] = "http://127.0.0.1:9"
     (folder / "syncwatch.yaml").write_text(yaml.safe_dump(config))
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http:
@@ -157,3 +157,22 @@ async def test_it_is_there_before_the_application_and_goes_after_it(tmp_path: Pa
     assert [["at its start", 503]] == it.said("migrate")
     assert [["at its start", 503], ["at its end", 503]] == it.said("agent"), "closed, and said by somebody"
     assert took_s < 30.0
+
+
+async def test_a_wrong_configuration_keeps_no_application_from_starting(tmp_path: Path) -> None:
+    """The pod starts and stops in the same order; the application finds the gate closed, and what is wrong stands in the log."""
+    async with kubelet(tmp_path, nonsense=1) as it:
+        await it.start()
+
+        async def told() -> list[Any]:
+            return it.said("agent")
+
+        await until(told, bool)
+        await it.stop()
+        logged = [line["mistake"] for line in it.said("syncwatch") if "mistake" in line]
+    assert [
+        "syncwatch started", "syncwatch passed its startupProbe", "migrate started", "migrate ended", "agent started",
+        "agent ended with 0", "syncwatch ended with 0",
+    ] == it.story  # fmt: skip
+    assert [["at its start", 503], ["at its end", 503]] == it.said("agent")
+    assert [True] == ["nonsense: unknown key" in line for line in logged]
