@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -30,13 +29,12 @@ from syncwatch.core.mirror_rules import (
     Rules,
     beside,
 )
+from syncwatch.runtime.mounts import mounts
 from syncwatch.runtime.renaming import exchange, rename_new
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # not to wait for the writer of a pipe that took a file's place
 WRITING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-MOUNTS = "/proc/self/mountinfo"
-_OCTAL = re.compile(rb"\\([0-7]{3})")
 CHUNK_BYTES = 1 << 20
 TRIES = 3
 """A file that changes while it is copied is copied so often before it is taken as it is."""
@@ -116,11 +114,9 @@ class Tree:
         except OSError:
             return {}
         found = {}
-        for line in table.splitlines():
-            _, _, device, part, point, *_ = line.split(b" ")
-            point = _OCTAL.sub(lambda octal: bytes((int(octal[1], 8),)), point)
-            if point.startswith(start):
-                found[os.fsdecode(point.removeprefix(start))] = device, part
+        for mount in mounts(table):
+            if mount.point.startswith(start):
+                found[os.fsdecode(mount.point.removeprefix(start))] = mount.device, mount.part
         return found
 
     # ------------------------------------------------------------------ looking
@@ -675,15 +671,6 @@ class Tree:
         finally:
             os.close(fd)
         return True
-
-
-def mount_table() -> bytes:
-    """The system's table of mounts; empty where there is none."""
-    try:
-        with open(MOUNTS, "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
 
 
 class KilledError(BaseException):

@@ -26,6 +26,7 @@ from syncwatch.core.ignores import Ignores
 from syncwatch.core.states import FileChange, WatchTrouble
 from syncwatch.core.watch import Root, Survey
 from syncwatch.runtime import sentinel
+from syncwatch.runtime.mounts import MOUNTS, Mount, mounts
 
 IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE = 0x2, 0x4, 0x8
 IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE = 0x40, 0x80, 0x100, 0x200
@@ -38,7 +39,6 @@ ENDS = IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT | IN_IGNORED
 READ_BYTES = 1 << 16
 TEMPORARY = f"{sentinel.FOLDER}-"
 """What the names of files begin with that a mirror copies to before it renames them."""
-MOUNTS = "/proc/self/mountinfo"
 GATHER_S = 0.01
 """A burst is gathered for so long: a file that is written in a hundred pieces is one change, and one wake-up."""
 _HEAD = struct.Struct("iIII")
@@ -241,23 +241,23 @@ class Tree(Worker):
         self._unseen: dict[str, tuple[WatchTrouble, str]] = {}
         self._survey = Survey()
         self._ended = False
-        self._mounts: set[bytes] = set()
+        self._mounts: set[Mount] = set()
 
     def _work(self) -> None:
         root = self._root = root_of(self.path)
         kernel = self._kernel = Kernel()
         self.instances = 1
         with contextlib.ExitStack() as stack:
-            mounts = None
+            opened = None
             with contextlib.suppress(OSError):  # a sandbox without /proc: then only the look at the root finds mounts
-                mounts = os.open(MOUNTS, os.O_RDONLY | os.O_CLOEXEC)
-                stack.callback(os.close, mounts)
-            self._follow(root, kernel, mounts)
+                opened = os.open(MOUNTS, os.O_RDONLY | os.O_CLOEXEC)
+                stack.callback(os.close, opened)
+            self._follow(root, kernel, opened)
 
-    def _follow(self, root: Root, kernel: Kernel, mounts: int | None) -> None:
-        """Watch, and tell, until the end is asked for. `mounts`: the kernel's table, which says when it changes."""
-        if mounts is not None:
-            self._mounts = self._mounted(mounts)
+    def _follow(self, root: Root, kernel: Kernel, opened: int | None) -> None:
+        """Watch, and tell, until the end is asked for. `opened`: the kernel's table, which says when it changes."""
+        if opened is not None:
+            self._mounts = self._mounted(opened)
         self._grow("", None)
         if "" not in self._wds:
             trouble, detail = self._unseen.get("", (WatchTrouble.ROOT_GONE, "the root went away"))
@@ -271,8 +271,8 @@ class Tree(Worker):
         poll = select.poll()
         poll.register(kernel.fd, select.POLLIN)
         poll.register(self._wake_r, select.POLLIN)
-        if mounts is not None:
-            poll.register(mounts, select.POLLPRI)
+        if opened is not None:
+            poll.register(opened, select.POLLPRI)
         more = True
         while more:
             ready = {fd for fd, _ in poll.poll()}
@@ -280,34 +280,26 @@ class Tree(Worker):
                 ready |= {fd for fd, _ in self._gathering()}
             if kernel.fd in ready:
                 self._read()
-            if mounts is not None and mounts in ready:
-                self._remounted(mounts)
+            if opened is not None and opened in ready:
+                self._remounted(opened)
             if self._wake_r in ready:
                 more = self._errands()
 
-    def _remounted(self, mounts: int) -> None:
+    def _remounted(self, opened: int) -> None:
         """Somewhere something was mounted or unmounted. Under the root that hides directories that are watched, and shows others, and no event says so."""
-        now = self._mounted(mounts)
+        now = self._mounted(opened)
         if now != self._mounts:
             self._mounts = now
             self.sink.lost(WatchTrouble.ROOT_REPLACED, "something was mounted or unmounted at the root or below it")
 
-    def _mounted(self, mounts: int) -> set[bytes]:
-        """What is mounted at the root or below it: the table's own lines, without what remounting changes."""
-        os.lseek(mounts, 0, os.SEEK_SET)
+    def _mounted(self, opened: int) -> set[Mount]:
+        """What is mounted at the root or below it, without what remounting changes. `opened`: the table."""
+        os.lseek(opened, 0, os.SEEK_SET)
         table = b""
-        while data := os.read(mounts, READ_BYTES):
+        while data := os.read(opened, READ_BYTES):
             table += data
-        root = os.fsencode(os.path.realpath(self.path))
-        escaped = root
-        for byte in b"\\ \t\n":
-            escaped = escaped.replace(bytes([byte]), b"\\%03o" % byte)
-        found = set()
-        for line in table.splitlines():
-            fields = line.split(b" ", 5)
-            if len(fields) > 4 and (fields[4] == escaped or fields[4].startswith(escaped.rstrip(b"/") + b"/")):
-                found.add(b" ".join(fields[:5]))
-        return found
+        root = os.fsencode(os.path.realpath(self.path)).rstrip(b"/")
+        return {mount for mount in mounts(table) if mount.point == root or mount.point.startswith(root + b"/")}
 
     def _gathering(self) -> list[tuple[int, int]]:
         """Wait a moment for what belongs together, unless something is asked."""

@@ -37,7 +37,8 @@ from syncwatch.core.mirror_rules import (
     survey,
 )
 from syncwatch.runtime.clock import SYSTEM, Clock
-from syncwatch.runtime.files import BlockedError, CancelledError, ChangedError, Tree, _now_stamp, mount_table
+from syncwatch.runtime.files import BlockedError, CancelledError, ChangedError, Tree, _now_stamp
+from syncwatch.runtime.mounts import mount_table
 
 ROUNDS = 4
 """A path that changes under our hands is looked at so often in one comparison."""

@@ -13,6 +13,7 @@ from syncwatch.core.ignores import Ignores
 from syncwatch.core.states import FileChange
 from syncwatch.core.watch import Root, Survey
 from syncwatch.runtime.inotify import Batch, Sink, Worker, fault_of, is_own, root_of
+from syncwatch.runtime.mounts import MOUNTS, mount_table, mounts
 
 REMOTE = frozenset({
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gfs2", "ocfs2", "gpfs", "virtiofs", "vboxsf", "prl_fs", "vmhgfs", "fuse", "beegfs",
@@ -24,23 +25,16 @@ Known = dict[str, tuple[int, int, int, int]]
 """What a reading remembers of each path: inode, size, and the times of content and of everything else."""
 
 
-def why_polled(path: str, mounts: str = "/proc/self/mountinfo") -> str | None:
+def why_polled(path: str, table: str = MOUNTS) -> str | None:
     """Why events alone would not do for `path`, as a sentence; None where they do, and where nobody can tell. Raises: OSError when there is nothing at `path`."""
     device = os.stat(path).st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    real = os.path.realpath(path)
-    try:
-        with open(mounts, encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().splitlines()
-    except OSError:
+    wanted = f"{os.major(device)}:{os.minor(device)}".encode()
+    real = os.fsencode(os.path.realpath(path)) + b"/"
+    above = [mount for mount in mounts(mount_table(table)) if mount.device == wanted and real.startswith(mount.point.rstrip(b"/") + b"/")]
+    if not above:
         return None
-    kind, longest = None, -1
-    for line in lines:
-        fields = line.split(" ")
-        point = fields[4].encode("utf-8", "surrogateescape").decode("unicode_escape", "replace") if "\\" in fields[4] else fields[4]
-        if fields[2] == wanted and len(point) > longest and f"{real}/".startswith(f"{point.rstrip('/')}/"):
-            kind, longest = fields[fields.index("-") + 1], len(point)
-    if kind is not None and (kind in REMOTE or kind.startswith("fuse.")):
+    kind = max(above, key=lambda mount: len(mount.point)).kind.decode(errors="replace")
+    if kind in REMOTE or kind.startswith("fuse."):
         return f"the file system is {kind}, which does not tell what others change"
     return None
 

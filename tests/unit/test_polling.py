@@ -33,6 +33,14 @@ def test_file_systems_that_others_write_to_are_polled(tmp_path: Path, kind: str,
     assert expected == why_polled(str(root), table)
 
 
+def test_the_kernels_escapes_are_those_of_bytes(tmp_path: Path) -> None:
+    """A mount point with a space, a backslash and letters beyond ASCII: only spaces, tabs, newlines and backslashes are escaped, byte by byte."""
+    root = tmp_path / "für\\alle hier"
+    root.mkdir()
+    table = mounts(tmp_path / "mounts", "nfs4", str(root.resolve()).replace("\\", "\\134").replace(" ", "\\040"), root.stat().st_dev)
+    assert "the file system is nfs4, which does not tell what others change" == why_polled(str(root), table)
+
+
 def test_where_nothing_is_known_of_mounts_events_are_trusted(tmp_path: Path) -> None:
     """The sentinel finds out; a path that is not there is the caller's to handle."""
     assert why_polled(str(tmp_path), str(tmp_path / "none")) is None
