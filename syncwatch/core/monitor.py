@@ -45,7 +45,8 @@ class HealthSettings(msgspec.Struct, frozen=True):
     gate_read: frozenset[Reason] = frozenset()
     gate_write: frozenset[Reason] = frozenset()
     unconfigured: str = ""
-    """Not empty: what is to be watched is not known, and why. Nobody is ready then, both sides of the gate are closed, and the sidecar is down."""
+    """Not empty: what is to be watched is not known, and why. Nobody is ready then, both sides of the gate are closed, and the sidecar is down;
+    its time counts nowhere, as before a start: a mistake in a file is a warning of its own, and spends nobody's error budget."""
 
 
 class Watched(Interface):
@@ -199,7 +200,7 @@ class Monitor:
 
     def _count_time(self, now: float) -> None:
         """The time since the last look belongs to the health that was found then."""
-        if self._looked_s is not None:
+        if self._looked_s is not None and not self.settings.unconfigured:
             passed_s = max(0.0, now - self._looked_s)
             for owner, health in self._health.items():
                 self._seconds[(*owner, health)] += passed_s
@@ -276,7 +277,7 @@ class Monitor:
 
     def snapshot(self, now: float) -> HealthSnapshot:
         """An immutable picture as of the last look; times run on to `now`."""
-        running_s = 0.0 if self._looked_s is None else max(0.0, now - self._looked_s)
+        running_s = 0.0 if self._looked_s is None or self.settings.unconfigured else max(0.0, now - self._looked_s)
         seconds = dict(self._seconds)
         for owner, health in self._health.items():
             seconds[(*owner, health)] += running_s

@@ -273,13 +273,15 @@ class TestProbes:
         assert {} == ward.failed("gate")
 
     def test_without_a_configuration_nothing_is_trusted_and_nothing_is_restarted(self) -> None:
-        """Nobody is ready, both sides of the gate say why, the sidecar is down; no restart would help."""
+        """Nobody is ready, both sides of the gate say why, the sidecar is down, which is counted nowhere; no restart would help."""
         ward = Ward(unconfigured="f.yaml: wrong")
         ward.monitor.configure(0.0, ward.monitor.settings, ())
         assert {"configuration": "f.yaml: wrong"} == ward.failed("readyz")
         assert {"read": "f.yaml: wrong", "write": "f.yaml: wrong"} == ward.failed("gate")
         assert ({}, {}) == (ward.failed("livez"), ward.failed("healthz"))
         assert {(Component.SIDECAR, SIDECAR): Health.DOWN} == ward.look().health
+        ward.wait(3.0)
+        assert {0.0} == set(ward.monitor.snapshot(ward.now + 1.0).seconds.values()), "it spends no error budget"
 
     def test_a_service_closes_the_gate_only_where_that_was_asked_for(self) -> None:
         """Then also while it is not known yet; it is never part of readyz by default, and degrades only."""
