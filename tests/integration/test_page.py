@@ -32,6 +32,7 @@ from syncwatch.exposition.http import Controls, local_app
 from syncwatch.relay.kinds import Outage
 from tests.integration.chromium import Page, browser, page
 from tests.integration.sidecar import WATCHER, rig, until
+from tests.unit.scenes import unconfigured
 from tests.unit.snapshots import (
     NOW_S,
     WALL_S,
@@ -138,6 +139,19 @@ async def test_a_dropped_connection_is_shown_within_a_second(tmp_path: Path, tab
     assert max(delays_s) < 1.0, delays_s
     assert [True, True] == [one.startswith(b"\x89PNG") and len(one) > 20_000 for one in (healthy, fault)]
     assert healthy != fault
+
+
+async def test_a_sidecar_without_a_configuration_says_what_is_wrong(tab: Page) -> None:
+    """Down, both sides of the gate closed, the mistake on the page, and no word of a configuration that goes on."""
+    async with serving(unconfigured()) as url:
+        await tab.open(url)
+        await tab.shows("without a usable configuration: nothing is watched")
+        await tab.until("document.querySelector('#health').innerText.includes('down')")
+        why = "no usable configuration: syncwatch.yaml:3: listen: wrong (and 1 more)"
+        assert f"read closed: {why}" == await tab.text("#read")
+        assert why in await tab.text("#checks")
+        assert "is refused" not in await tab.text("#sidecar")
+        assert [] == tab.errors
 
 
 SEEING = """
