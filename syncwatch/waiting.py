@@ -24,6 +24,9 @@ LOOK_S = 5.0
 RETRY_S = 30.0
 """So often when the file is right and something else is not to be had: each try closes the listeners for a moment."""
 
+ELSEWHERE = Config().listen
+"""Where probes are answered when the address in the file cannot be listened on, which may be the mistake."""
+
 log = structlog.get_logger("syncwatch")
 
 
@@ -96,10 +99,14 @@ class Waiting(App):
         return {}, {}
 
     async def _open(self, name: str, app: web.Application, address: Address) -> None:
-        """What the probes ask must be answered; whoever asks the other one finds out that nobody is there, which means closed."""
+        """What the probes ask must be answered, somewhere; whoever asks the other one finds out that nobody is there, which means closed."""
         try:
             await super()._open(name, app, address)
         except AddressInUse as error:
-            if name == "listen":
+            if name != "listen":
+                log.warning("waiting without a local listener", detail=error.text)
+                return
+            if address == ELSEWHERE:
                 raise
-            log.warning("waiting without a local listener", detail=error.text)
+            log.warning("waiting at the default address", detail=error.text)
+            await super()._open(name, app, ELSEWHERE)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,9 @@ import aiohttp
 import pytest
 import yaml
 
+from syncwatch import waiting
+from syncwatch.app import AddressInUse
+from syncwatch.config import Address, ConfigFile
 from tests.integration.kubelet import Prober
 from tests.integration.sidecar import PATIENCE_S, Asked, Rig, Sidecar, command, holds, rig, running, until
 
@@ -182,17 +185,37 @@ async def listening_again(made: Sidecar) -> None:
     made.public, made.local = f"http://{lines[-1]['listen']}", f"http://{lines[-1]['local_listen']}"
 
 
-async def test_a_port_that_is_taken(tmp_path: Path) -> None:
-    """Without the public listener nobody could be told that it waits: exit code 2. Without the local one it goes on, and unreachable means closed."""
-    (port,) = free_ports(1)
+@contextmanager
+def taken_port() -> Iterator[int]:
+    """A port of the loopback on which somebody listens."""
     with socket.socket() as somebody:
-        somebody.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        somebody.bind(("127.0.0.1", port))
+        somebody.bind(("127.0.0.1", 0))
         somebody.listen()
-        (tmp_path / "syncwatch.yaml").write_text(f"listen: 127.0.0.1:{port}\nlocal_listen: 127.0.0.1:0\nnonsense: 1\n")
-        done = await command("run", "--config", tmp_path / "syncwatch.yaml", WAIT)
-        assert 2 == done.code
-        assert f"listen: 127.0.0.1:{port} cannot be listened on: address already in use" in done.err.splitlines(), "the log's thread may write later"
+        yield somebody.getsockname()[1]
+
+
+async def test_a_port_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes are answered at the default address then, for the port may be the mistake; only where that is taken too nobody could be told, which ends it."""
+    with taken_port() as port:
+        file = ConfigFile(tmp_path / "syncwatch.yaml", {})
+        file.path.write_text(f"listen: 127.0.0.1:{port}\nlocal_listen: 127.0.0.1:0\nnonsense: 1\n")
+        monkeypatch.setattr(waiting, "ELSEWHERE", Address("127.0.0.1", 0))
+        made, stop = waiting.Waiting(file, ["nonsense: unknown key"]), asyncio.Event()
+        until_then = asyncio.create_task(made.until(stop))
+        async with aiohttp.ClientSession() as http:
+            await holds(lambda: made.addresses.keys() == {"listen", "local_listen"})
+            assert port != made.addresses["listen"].port
+            assert (200, "ok") == await Asked(f"http://{made.addresses['listen']}", "", http).probe("/healthz")
+        stop.set()
+        assert None is await until_then
+        monkeypatch.setattr(waiting, "ELSEWHERE", Address("127.0.0.1", port))
+        with pytest.raises(AddressInUse, match=rf"^listen: 127\.0\.0\.1:{port} cannot be listened on: address already in use$"):
+            await waiting.Waiting(file, ["nonsense: unknown key"]).until(asyncio.Event())
+
+
+async def test_a_local_port_that_is_taken(tmp_path: Path) -> None:
+    """It goes on without; unreachable means closed."""
+    with taken_port() as port:
         (tmp_path / "syncwatch.yaml").write_text(f"listen: 127.0.0.1:0\nlocal_listen: 127.0.0.1:{port}\nnonsense: 1\n")
         async with aiohttp.ClientSession() as http, running(tmp_path, None, http, WAIT) as made:
             assert "address already in use" in (await made.said("waiting without a local listener"))["detail"]
