@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from tests.simulation.harness.plans import Act, Value, kinds_of
 from tests.simulation.relay import AckFault, CutThen
 
-Value = float | str | bool | None
 REFUSALS: tuple[tuple[str, int | None, float | None], ...] = (
     ("refused", None, None),
     ("unauthorized", 401, None),
@@ -24,16 +24,6 @@ REFUSALS: tuple[tuple[str, int | None, float | None], ...] = (
     ("rejected", 500, None),
     ("rejected", 503, None),
 )
-
-
-class Act(msgspec.Struct, frozen=True):
-    """Something that happens `at` so many seconds into the schedule."""
-
-    at: float
-    what: str
-    name: str = ""
-    value: Value = None
-    extra: Value = None
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -263,10 +253,7 @@ FAITHFUL = frozenset(
 def plan(seed: int) -> Plan:
     """The schedule of a seed: three in five have one kind of fault alone, the others mix two to seven kinds."""
     rng = random.Random(f"plan {seed}")
-    names = tuple(KINDS)
-    mixed = seed % 5 >= 3
-    kinds = tuple(rng.sample(names, rng.randint(2, 7))) if mixed else (names[(seed // 5 * 3 + seed % 5) % len(names)],)
-    return plan_of(seed, kinds, rng)
+    return plan_of(seed, kinds_of(seed, KINDS, 7, rng), rng)
 
 
 def plan_of(seed: int, kinds: tuple[str, ...], rng: random.Random | None = None) -> Plan:

@@ -19,19 +19,8 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from tests.simulation.facts import (
-    AckFacts,
-    Arrived,
-    Closed,
-    Fact,
-    Frame,
-    Kind,
-    Label,
-    Opened,
-    Pinged,
-    Pushed,
-    Requested,
-)
+from tests.simulation.facts import Pushed, Requested
+from tests.simulation.harness.facts import AckFacts, Arrived, Closed, Fact, Frame, Kind, Label, Opened, Pinged
 from tests.simulation.manners import Manners, since_of
 from tests.simulation.rounds import Chain, Decision, Noted, Round, claimed_frames, labels_with, labels_without
 

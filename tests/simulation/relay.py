@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from tests.simulation.facts import AckFacts, Frame, Kind, Label, Ledger, Pushed, Served
-from tests.simulation.network import Link, Peer, Timeline
+from tests.simulation.facts import Pushed, Served
+from tests.simulation.harness.facts import AckFacts, Frame, Kind, Label, Ledger
+from tests.simulation.harness.network import Link, Peer, Timeline
 
 SNOWFLAKE_EPOCH_MS = 1735689600000
 WATCHED = "watch"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from tests.simulation.facts import AckFacts, Frame, Label
+from tests.simulation.harness.facts import AckFacts, Frame, Label
 
 
 class Noted(msgspec.Struct):

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.simulation.facts import AckFacts, Arrived, Closed, Fact, Frame, Kind, Label, Opened, Requested
+from tests.simulation.facts import Requested
+from tests.simulation.harness.facts import AckFacts, Arrived, Closed, Fact, Frame, Kind, Label, Opened
 from tests.simulation.oracle import Judge, Rules, judge
 
 

@@ -12,7 +12,8 @@ from syncwatch.core.backoff import Backoff
 from syncwatch.core.health import Reason
 from syncwatch.core.session import SessionSettings
 from syncwatch.core.states import AttemptFailure, Claim, Direction, Disconnect, State, Verdict
-from tests.simulation.faults import Act, Plan
+from tests.simulation.faults import Plan
+from tests.simulation.harness.plans import Act
 from tests.simulation.relay import AckFault
 from tests.simulation.world import World
 

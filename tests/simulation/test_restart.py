@@ -7,8 +7,9 @@ import random
 import msgspec
 import pytest
 
-from tests.simulation.faults import Act, Plan, plan_of
+from tests.simulation.faults import Plan, plan_of
 from tests.simulation.faults import plan as mixed
+from tests.simulation.harness.plans import Act
 from tests.simulation.world import World
 
 

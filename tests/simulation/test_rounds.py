@@ -7,8 +7,8 @@ import math
 import msgspec
 import pytest
 
-from tests.simulation.facts import AckFacts, Arrived, Fact, Frame, Kind, Label
 from tests.simulation.faults import plan_of
+from tests.simulation.harness.facts import AckFacts, Arrived, Fact, Frame, Kind, Label
 from tests.simulation.oracle import Judge, Rules
 from tests.simulation.rounds import Noted, Round, claimed_frames, labels_with, labels_without
 from tests.simulation.world import World

@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from syncwatch.core.session import SessionSettings
-from tests.simulation.facts import Arrived, Frame, Kind, Label, Sent
 from tests.simulation.faults import FAITHFUL, KINDS, plan, plan_of
+from tests.simulation.harness.facts import Arrived, Frame, Kind, Label, Sent
 from tests.simulation.harness.runner import Tally, tallied
 from tests.simulation.mutants import MUTANTS, MutantProtocol
 from tests.simulation.world import SIMULATION, World

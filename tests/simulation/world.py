@@ -17,12 +17,14 @@ from syncwatch.core.session import Session, SessionSettings
 from syncwatch.core.states import Anomaly, State
 from syncwatch.core.wire import FrameKind, Protocol
 from syncwatch.protocols.relaycast import Relaycast
-from tests.simulation.facts import Frame, Kind, Pinged, Requested
-from tests.simulation.faults import FAITHFUL, Act, Plan, plan, plan_of
+from tests.simulation.facts import Requested
+from tests.simulation.faults import FAITHFUL, Plan, plan, plan_of
 from tests.simulation.harness.course import BrokenInvariantError, Narrator, Verdict
+from tests.simulation.harness.facts import Frame, Kind, Pinged
+from tests.simulation.harness.network import Network
+from tests.simulation.harness.plans import Act
 from tests.simulation.harness.runner import Simulation
 from tests.simulation.harness.shell import Shell
-from tests.simulation.network import Network
 from tests.simulation.oracle import Judge, Rules, plain_truth
 from tests.simulation.relay import OTHERS, WATCHED, AckFault, CutThen, Relay
 

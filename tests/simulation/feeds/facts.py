@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from tests.simulation.facts import Fact, Frame
+from tests.simulation.harness.facts import Fact, Frame
 
 
 class FeedFrame(Frame, frozen=True, gc=False):

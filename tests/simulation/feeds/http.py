@@ -11,10 +11,10 @@ from collections.abc import Callable
 import msgspec
 
 from syncwatch.core.effects import Answer, Poll, Refused
-from tests.simulation.facts import Fact
 from tests.simulation.feeds.facts import Answered, Unanswered
 from tests.simulation.feeds.servers import PAGES, Page, Server
-from tests.simulation.network import Timeline
+from tests.simulation.harness.facts import Fact
+from tests.simulation.harness.network import Timeline
 
 Deliver = Callable[[Answer | Refused, Fact], None]
 

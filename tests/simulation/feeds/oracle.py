@@ -11,7 +11,6 @@ from collections import Counter, defaultdict, deque
 
 import msgspec
 
-from tests.simulation.facts import Arrived, Closed, Fact, Frame, Kind, Opened
 from tests.simulation.feeds.facts import (
     Answered,
     Asked,
@@ -23,6 +22,7 @@ from tests.simulation.feeds.facts import (
     Started,
     Unanswered,
 )
+from tests.simulation.harness.facts import Arrived, Closed, Fact, Frame, Kind, Opened
 
 SAME_S = 1e-9  # times nearer than this are one moment
 LATE_S = 0.001  # what is due is done at once

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from tests.simulation.faults import Act, Value
+from tests.simulation.harness.plans import Act, Value, kinds_of
 
 RELAYFILE, OBSERVER = "relayfile", "observer"
 SOCKET_REFUSALS: tuple[tuple[str, int | None, float | None], ...] = (
@@ -407,10 +407,7 @@ LOSSY = frozenset({"skip", "early", "reorder", "straggle", "invent", "bad_number
 def plan(protocol: str, seed: int) -> Plan:
     """The schedule of a seed: three in five have one kind of fault alone, the others mix two to six kinds."""
     rng = random.Random(f"feed plan {protocol} {seed}")
-    names = tuple(KINDS[protocol])
-    mixed = seed % 5 >= 3
-    kinds = tuple(rng.sample(names, rng.randint(2, 6))) if mixed else (names[(seed // 5 * 3 + seed % 5) % len(names)],)
-    return plan_of(protocol, seed, kinds, rng)
+    return plan_of(protocol, seed, kinds_of(seed, KINDS[protocol], 6, rng), rng)
 
 
 def plan_of(protocol: str, seed: int, kinds: tuple[str, ...], rng: random.Random | None = None) -> Plan:

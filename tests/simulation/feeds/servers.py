@@ -14,9 +14,9 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from syncwatch.core.wire import Request
-from tests.simulation.facts import Kind, Label, Ledger
 from tests.simulation.feeds.facts import FeedFrame, Row, Written
-from tests.simulation.network import Link, Peer, Timeline
+from tests.simulation.harness.facts import Kind, Label, Ledger
+from tests.simulation.harness.network import Link, Peer, Timeline
 
 FILTER = "/docs/**"
 OURS = ("/docs/a.md", "/docs/b/c.md", "/docs")

@@ -30,17 +30,17 @@ from syncwatch.core.states import (
 from syncwatch.core.wire import FeedProtocol, Request
 from syncwatch.protocols.relaycast_observer import RelaycastObserver
 from syncwatch.protocols.relayfile import Relayfile
-from tests.simulation.facts import Arrived, Fact, Frame, Kind, Pinged
-from tests.simulation.faults import Act
 from tests.simulation.feeds.facts import Asked, Dialled, Failed, Renewed, Row, Started, Written
 from tests.simulation.feeds.http import FeedDoor, Http
 from tests.simulation.feeds.oracle import Judge, Rules
 from tests.simulation.feeds.plans import OBSERVER, RELAYFILE, Plan, plan, plan_of
 from tests.simulation.feeds.servers import FILTER, ObserverServer, RelayfileServer, Server
 from tests.simulation.harness.course import Narrator, Verdict
+from tests.simulation.harness.facts import Arrived, Fact, Frame, Kind, Pinged
+from tests.simulation.harness.network import Door, Network
+from tests.simulation.harness.plans import Act
 from tests.simulation.harness.runner import Simulation
 from tests.simulation.harness.shell import Shell
-from tests.simulation.network import Door, Network
 
 
 def real_protocol(plan: Plan) -> FeedProtocol:

@@ -1,4 +1,4 @@
-"""What every simulation does alike, whatever system it simulates: its course, the shell's duties, running it, telling how it ended.
+"""What simulations do alike, whatever system they simulate: time, the network, facts, the course of a schedule, how it is run and told.
 
-What belongs here: nothing that knows a protocol, and nothing of an oracle. What is special about a system stands in that system's own modules.
+What belongs here: what more than one of them needs. No rule of an oracle, and nothing that is special about one system.
 """

@@ -17,8 +17,8 @@ import msgspec
 from syncwatch.core.effects import Effects, Notify
 from syncwatch.core.resume import ResumePoint
 from syncwatch.core.session import Session, SessionSettings
-from tests.simulation.faults import Act
-from tests.simulation.network import Timeline
+from tests.simulation.harness.network import Timeline
+from tests.simulation.harness.plans import Act
 
 PER_PROCESS = 100_000
 """Connections of later processes are numbered from here on: attempts begin at 1 in each."""

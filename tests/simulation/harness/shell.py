@@ -20,10 +20,10 @@ from syncwatch.core.session import Session, SessionSettings
 from syncwatch.core.snapshot import ContinuitySnapshot, HeartbeatSnapshot
 from syncwatch.core.states import ESTABLISHED, Anomaly, AttemptFailure, Disconnect, GapCause, Origin
 from syncwatch.core.wire import FrameKind
-from tests.simulation.facts import Arrived, Closed, Fact, Frame, Kind, Ledger, Opened, Pinged
-from tests.simulation.faults import Act
 from tests.simulation.harness.course import PATIENCE_S, WALL_S, BrokenInvariantError, Course, Fold, Narrator, Schedule
-from tests.simulation.network import Caller, Door, Network
+from tests.simulation.harness.facts import Arrived, Closed, Fact, Frame, Kind, Ledger, Opened, Pinged
+from tests.simulation.harness.network import Caller, Door, Network
+from tests.simulation.harness.plans import Act
 
 
 class Judging(Fold, Protocol):

@@ -15,7 +15,7 @@ import msgspec
 from syncwatch.protocols.tps.frames import Frame, Heartbeat, HttpRequest, MailDeliver, Type, pack, packed, unpack
 from syncwatch.protocols.tps.keys import Identity
 from syncwatch.protocols.tps.noise import Cipher, NoiseError, Responder, Transport
-from tests.simulation.network import Timeline
+from tests.simulation.harness.network import Timeline
 from tests.simulation.tps.facts import What
 from tests.simulation.tps.network import Branch, Link
 

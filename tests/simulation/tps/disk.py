@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from syncwatch.core.effects import Store
-from tests.simulation.network import Timeline
+from tests.simulation.harness.network import Timeline
 
 Answer = Callable[[Store, str | None, bool], None]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from tests.simulation.facts import Fact
+from tests.simulation.harness.facts import Fact
 
 
 class What(enum.StrEnum):

@@ -9,7 +9,7 @@ import enum
 import random
 from collections.abc import Callable
 
-from tests.simulation.network import Direction, Door, Timeline
+from tests.simulation.harness.network import Direction, Door, Timeline
 from tests.simulation.tps.facts import What
 
 GRACE_S = 5.0

@@ -11,7 +11,7 @@ from collections import Counter
 
 import msgspec
 
-from tests.simulation.facts import Fact
+from tests.simulation.harness.facts import Fact
 from tests.simulation.tps.facts import (
     Arrived,
     Asked,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from tests.simulation.faults import Act, Value
+from tests.simulation.harness.plans import Act, Value, kinds_of
 
 DISK_ERRORS = ("no space left on device", "permission denied", "input/output error")
 
@@ -229,9 +229,7 @@ HANDSHAKES = frozenset({"stranger", "silent", "spoiled", "broken"})
 def plan(seed: int) -> Plan:
     """The schedule of a seed: three in five have one kind of fault alone, the others mix two to five kinds."""
     rng = random.Random(f"tps plan {seed}")
-    names = tuple(KINDS)
-    kinds = tuple(rng.sample(names, rng.randint(2, 5))) if seed % 5 >= 3 else (names[(seed // 5 * 3 + seed % 5) % len(names)],)
-    return plan_of(seed, kinds, rng)
+    return plan_of(seed, kinds_of(seed, KINDS, 5, rng), rng)
 
 
 def plan_of(seed: int, kinds: tuple[str, ...], rng: random.Random | None = None) -> Plan:

@@ -20,11 +20,11 @@ from syncwatch.core.wire import FrameKind, Protocol
 from syncwatch.protocols.tps.codec import Tps
 from syncwatch.protocols.tps.frames import Type, unpack
 from syncwatch.protocols.tps.keys import Identity
-from tests.simulation.facts import Fact
-from tests.simulation.faults import Act
 from tests.simulation.harness.course import PATIENCE_S, PER_PROCESS, WALL_S, Course, Narrator, Verdict
+from tests.simulation.harness.facts import Fact
+from tests.simulation.harness.network import Door
+from tests.simulation.harness.plans import Act
 from tests.simulation.harness.runner import Simulation
-from tests.simulation.network import Door
 from tests.simulation.tps.branch import Faults, SimBranch
 from tests.simulation.tps.disk import Disk, DiskFaults
 from tests.simulation.tps.facts import (

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from tests.simulation.facts import Arrived, Closed, Frame, Ledger, Opened, Sent
+from tests.simulation.harness.facts import Arrived, Closed, Frame, Ledger, Opened, Sent
 
 Action = Callable[[], None]
 
