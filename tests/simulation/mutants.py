@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from syncwatch.core.wire import Ack, Event, Pong, Protocol, Request, Said, Traits, Wire
+from syncwatch.core.wire import Ack, Event, Pong, Protocol, Said, Wire
 from tests.simulation.faults import Plan
+from tests.simulation.harness.mutants import SameProtocol, SameWire
 from tests.simulation.world import ring_protocol
 
 Change = Callable[["MutantWire", Said], Sequence[Said]]
@@ -28,61 +29,44 @@ def right(wire: MutantWire, after: int, since_s: float | None) -> tuple[int, flo
     return after, since_s
 
 
-class MutantWire:
+class MutantWire(SameWire):
     """A wire that mishears or misasks."""
 
-    def __init__(self, wire: Wire, change: Change, question: Question, plan: Plan, rng: random.Random) -> None:
-        self._wire = wire
+    def __init__(self, real: Wire, change: Change, question: Question, plan: Plan, rng: random.Random) -> None:
+        super().__init__(real)
         self._change = change
         self._question = question
         self.plan = plan
         self.rng = rng
         self.newest = 0
 
-    def opened(self) -> Sequence[Said]:
-        """As the real one."""
-        return self._wire.opened()
-
     def feed(self, data: bytes, binary: bool = False) -> Sequence[Said]:
         """As the real one, misheard."""
         heard: list[Said] = []
-        for said in self._wire.feed(data, binary):
+        for said in super().feed(data, binary):
             if isinstance(said, Event) and said.number is not None:
                 self.newest = max(self.newest, said.number)
             heard += self._change(self, said)
         return heard
 
-    def ping(self, token: int) -> str | bytes:
-        """As the real one."""
-        return self._wire.ping(token)
-
     def resync(self, after: int, since_s: float | None) -> str | bytes:
         """As the real one, with another question."""
-        return self._wire.resync(*self._question(self, after, since_s))
+        return super().resync(*self._question(self, after, since_s))
 
 
-class MutantProtocol:
+class MutantProtocol(SameProtocol[Protocol]):
     """The real protocol with one mistake."""
 
-    name = "relaycast"
-    dialect = "ring"
-
     def __init__(self, plan: Plan, change: Change = same, question: Question = right) -> None:
-        self._real: Protocol = ring_protocol(plan)
+        super().__init__(ring_protocol(plan))
         self._plan = plan
         self._change = change
         self._question = question
         self._rng = random.Random(plan.seed)
-        self.traits: Traits = self._real.traits
-        self.page_limit: int | None = self._real.page_limit
-
-    def dial(self, after: int | None = None) -> Request:
-        """As the real one."""
-        return self._real.dial(after)
 
     def wire(self, entropy: int) -> Wire:
         """A wire with the mistake."""
-        return MutantWire(self._real.wire(entropy), self._change, self._question, self._plan, self._rng)
+        return MutantWire(super().wire(entropy), self._change, self._question, self._plan, self._rng)
 
 
 def _event(change: Callable[[MutantWire, Event], Event | None]) -> Change:

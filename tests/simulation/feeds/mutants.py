@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from syncwatch.core.wire import Event, FeedProtocol, Invalid, Page, Pong, Request, Said, Traits, Wire
+from syncwatch.core.wire import Event, FeedProtocol, Invalid, Page, Pong, Request, Said, Wire
 from tests.simulation.feeds.plans import OBSERVER, RELAYFILE, Plan
 from tests.simulation.feeds.world import real_protocol
+from tests.simulation.harness.mutants import SameProtocol, SameWire
 
 Hearing = Callable[[random.Random, Said], Said | None]
 Reading = Callable[[random.Random, Page], Page]
@@ -45,52 +46,36 @@ class Mistake(msgspec.Struct, frozen=True):
     polls: Asking = asked
 
 
-class MutantWire:
+class MutantWire(SameWire):
     """A wire that mishears."""
 
-    def __init__(self, wire: Wire, mistake: Mistake, rng: random.Random) -> None:
-        self._wire = wire
+    def __init__(self, real: Wire, mistake: Mistake, rng: random.Random) -> None:
+        super().__init__(real)
         self._mistake = mistake
         self._rng = rng
 
-    def opened(self) -> Sequence[Said]:
-        """As the real one."""
-        return self._wire.opened()
-
     def feed(self, data: bytes, binary: bool = False) -> Sequence[Said]:
         """As the real one, misheard."""
-        words = (self._mistake.hears(self._rng, said) for said in self._wire.feed(data, binary))
+        words = (self._mistake.hears(self._rng, said) for said in super().feed(data, binary))
         return [said for said in words if said is not None]
 
-    def ping(self, token: int) -> str | bytes:
-        """As the real one."""
-        return self._wire.ping(token)
 
-    def resync(self, after: int, since_s: float | None) -> str | bytes:
-        """As the real one."""
-        return self._wire.resync(after, since_s)
-
-
-class MutantProtocol:
+class MutantProtocol(SameProtocol[FeedProtocol]):
     """The real protocol with one mistake."""
 
     def __init__(self, plan: Plan, mistake: Mistake) -> None:
-        self._real: FeedProtocol = real_protocol(plan)
+        super().__init__(real_protocol(plan))
         self._mistake = mistake
         self._rng = random.Random(plan.seed)
-        self.name = self._real.name
-        self.dialect = self._real.dialect
-        self.traits: Traits = self._real.traits
-        self.page_limit = self._real.page_limit
         self.scope = self._real.scope
 
     def dial(self, after: int | None = None) -> Request:
         """As the real one, perhaps from elsewhere."""
-        return self._real.dial(self._mistake.dials(after))
+        return super().dial(self._mistake.dials(after))
 
     def wire(self, entropy: int) -> Wire:
         """A wire with the mistake."""
-        return MutantWire(self._real.wire(entropy), self._mistake, self._rng)
+        return MutantWire(super().wire(entropy), self._mistake, self._rng)
 
     def poll(self, after: int | None, poll_id: int) -> Request:
         """As the real one, perhaps from elsewhere."""

@@ -15,56 +15,44 @@ from syncwatch.core.effects import Close, Effects, Hold, Send, Store
 from syncwatch.core.heartbeat import Heartbeat
 from syncwatch.core.session import Session
 from syncwatch.core.states import Direction
-from syncwatch.core.wire import Deposit, Event, FrameKind, Invalid, Pong, Protocol, Request, Said, Traits, Wire
+from syncwatch.core.wire import Deposit, Event, FrameKind, Invalid, Pong, Protocol, Said, Wire
+from tests.simulation.harness.mutants import SameProtocol, SameWire
 from tests.simulation.tps.world import real_protocol
 
 Hearing = Callable[["MutantWire", Said], Sequence[Said]]
 
 
-class MutantWire:
+class MutantWire(SameWire):
     """A wire that mishears."""
 
-    def __init__(self, wire: Wire, hears: Hearing, rng: random.Random) -> None:
-        self._wire = wire
+    def __init__(self, real: Wire, hears: Hearing, rng: random.Random) -> None:
+        super().__init__(real)
         self._hears = hears
         self.rng = rng
         self.newest = 0
 
-    def opened(self) -> Sequence[Said]:
-        """As the real one."""
-        return self._wire.opened()
-
     def feed(self, data: bytes, binary: bool = False) -> Sequence[Said]:
         """As the real one, misheard."""
-        return [word for said in self._wire.feed(data, binary) for word in self._hears(self, said)]
+        return [word for said in super().feed(data, binary) for word in self._hears(self, said)]
 
     def ping(self, token: int) -> str | bytes:
         """As the real one."""
         self.newest = token
-        return self._wire.ping(token)
-
-    def resync(self, after: int, since_s: float | None) -> str | bytes:
-        """As the real one."""
-        return self._wire.resync(after, since_s)
+        return super().ping(token)
 
 
-class MutantProtocol:
+class MutantProtocol(SameProtocol[Protocol]):
     """The real protocol with other ears, or other traits."""
 
     def __init__(self, hears: Hearing | None = None, **traits: Any) -> None:
-        self._real: Protocol = real_protocol()
+        super().__init__(real_protocol())
         self._hears = hears
         self._rng = random.Random(7)
-        self.name, self.dialect, self.page_limit = self._real.name, self._real.dialect, self._real.page_limit
-        self.traits: Traits = msgspec.structs.replace(self._real.traits, **traits)
-
-    def dial(self, after: int | None = None) -> Request:
-        """As the real one."""
-        return self._real.dial(after)
+        self.traits = msgspec.structs.replace(self.traits, **traits)
 
     def wire(self, entropy: int) -> Wire:
         """As the real one, misheard."""
-        wire = self._real.wire(entropy)
+        wire = super().wire(entropy)
         return wire if self._hears is None else MutantWire(wire, self._hears, self._rng)
 
 
