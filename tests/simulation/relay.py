@@ -80,7 +80,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     fact: Frame
 
 
-class Relay(Peer):
+class Relay(Peer[Link]):
     """Counter, ring and sockets of the watched agent; rows of everybody."""
 
     def __init__(

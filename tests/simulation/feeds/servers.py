@@ -66,7 +66,7 @@ class Page(msgspec.Struct, frozen=True):
     malformed: int
 
 
-class Server(Peer):
+class Server(Peer[Link]):
     """One workspace's log, one counter, sockets."""
 
     def __init__(

@@ -10,6 +10,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -98,18 +99,21 @@ class Direction:
             self._plan()
 
 
-class Peer:
+AnyLink = TypeVar("AnyLink")
+
+
+class Peer(Generic[AnyLink]):
     """What the network asks of the server."""
 
-    def attach(self, link: Link) -> None:
+    def attach(self, link: AnyLink) -> None:
         """A socket was accepted."""
         raise NotImplementedError
 
-    def hear(self, link: Link, data: bytes) -> None:
+    def hear(self, link: AnyLink, data: bytes) -> None:
         """A message arrived."""
         raise NotImplementedError
 
-    def detach(self, link: Link) -> None:
+    def detach(self, link: AnyLink) -> None:
         """The server learned that the socket is gone."""
         raise NotImplementedError
 
@@ -213,7 +217,7 @@ class Network:
     """Doors and links between one client and one server."""
 
     def __init__(
-        self, timeline: Timeline, rng: random.Random, ledger: Ledger, server: Peer, caller: Caller, latency_s: tuple[float, float]
+        self, timeline: Timeline, rng: random.Random, ledger: Ledger, server: Peer[Link], caller: Caller, latency_s: tuple[float, float]
     ) -> None:
         self.timeline = timeline
         self.rng = rng

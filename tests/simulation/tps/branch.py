@@ -15,9 +15,9 @@ import msgspec
 from syncwatch.protocols.tps.frames import Frame, Heartbeat, HttpRequest, MailDeliver, Type, pack, packed, unpack
 from syncwatch.protocols.tps.keys import Identity
 from syncwatch.protocols.tps.noise import Cipher, NoiseError, Responder, Transport
-from tests.simulation.harness.network import Timeline
+from tests.simulation.harness.network import Peer, Timeline
 from tests.simulation.tps.facts import What
-from tests.simulation.tps.network import Branch, Link
+from tests.simulation.tps.network import Link
 
 HANDSHAKE_S = 10.0
 RIVAL_BEAT_S = 30.0
@@ -56,7 +56,7 @@ class Channel:
         self.peek: Cipher | None = None  # opens what the host sends, in the order in which it does: for the facts
 
 
-class SimBranch(Branch):
+class Branch(Peer[Link]):
     """One branch with its outbox."""
 
     def __init__(self, timeline: Timeline, rng: random.Random, identity: Identity, host_key: bytes) -> None:

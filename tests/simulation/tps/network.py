@@ -9,7 +9,7 @@ import enum
 import random
 from collections.abc import Callable
 
-from tests.simulation.harness.network import Direction, Door, Timeline
+from tests.simulation.harness.network import Direction, Door, Peer, Timeline
 from tests.simulation.tps.facts import What
 
 GRACE_S = 5.0
@@ -23,22 +23,6 @@ class Side(enum.Enum):
     OPEN = "open"
     LEAVING = "leaving"  # it has closed, and still hears
     GONE = "gone"
-
-
-class Branch:
-    """What the network asks of the branch."""
-
-    def attach(self, link: Link) -> None:
-        """A socket was accepted."""
-        raise NotImplementedError
-
-    def hear(self, link: Link, data: bytes) -> None:
-        """A message arrived."""
-        raise NotImplementedError
-
-    def detach(self, link: Link) -> None:
-        """The socket is gone."""
-        raise NotImplementedError
 
 
 class Host:
@@ -139,7 +123,7 @@ class Link:
 class Network:
     """A door, and the connection behind it."""
 
-    def __init__(self, timeline: Timeline, rng: random.Random, branch: Branch, host: Host, latency_s: tuple[float, float]) -> None:
+    def __init__(self, timeline: Timeline, rng: random.Random, branch: Peer[Link], host: Host, latency_s: tuple[float, float]) -> None:
         self.timeline = timeline
         self.branch = branch
         self.host = host

@@ -25,7 +25,7 @@ from tests.simulation.harness.facts import Fact
 from tests.simulation.harness.network import Door
 from tests.simulation.harness.plans import Act
 from tests.simulation.harness.runner import Simulation
-from tests.simulation.tps.branch import Faults, SimBranch
+from tests.simulation.tps.branch import Branch, Faults
 from tests.simulation.tps.disk import Disk, DiskFaults
 from tests.simulation.tps.facts import (
     Arrived,
@@ -85,7 +85,7 @@ class World(Course[Plan, Judge], Host):
         settings = SessionSettings(heartbeat_interval_s=plan.interval_s, heartbeat_timeout_s=plan.timeout_s)
         super().__init__(plan, settings, Judge(plan.interval_s, plan.timeout_s), narrator)
         rng = random.Random(f"tps world {plan.seed}")
-        self.branch = SimBranch(self.timeline, random.Random(rng.random()), BRANCH, HOST.encryption_key)
+        self.branch = Branch(self.timeline, random.Random(rng.random()), BRANCH, HOST.encryption_key)
         self.disk = Disk(self.timeline, random.Random(rng.random()), self._stored)
         self.network = Network(self.timeline, random.Random(rng.random()), self.branch, self, plan.latency_s)
         self.facts: list[Fact] = []
