@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from syncwatch.core.effects import Close, Dial, Handshake, Send
-from syncwatch.core.ledger import Ledger as Continuity
+from syncwatch.core.ledger import Ledger as CoreLedger
 from syncwatch.core.resume import ResumePoint
 from syncwatch.core.session import Session, SessionSettings
 from syncwatch.core.snapshot import ContinuitySnapshot, HeartbeatSnapshot
@@ -171,7 +171,7 @@ class Shell(Course[AnyPlan, AnyJudge], Caller, Generic[AnyPlan, AnyJudge, AnySer
 
     # -- what must hold after every input, in parts ------------------------------------------------------------------
 
-    def _adds_up(self, c: Continuity | ContinuitySnapshot, h: HeartbeatSnapshot) -> None:
+    def _adds_up(self, c: CoreLedger | ContinuitySnapshot, h: HeartbeatSnapshot) -> None:
         """What was missed, and what was sent, is accounted for."""
         if c.missed != c.recovered + c.lost + c.unaccounted + c.missing or c.missing < 0:
             raise BrokenInvariantError(f"t={self.timeline.now - self.began:.3f}: missed {c.missed} != recovered {c.recovered} + lost {c.lost} + unaccounted {c.unaccounted} + missing {c.missing}")
