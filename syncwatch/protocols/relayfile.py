@@ -113,7 +113,7 @@ class Relayfile:
         self._paths = tuple(paths)
         self._root = f"/v1/workspaces/{quote(workspace, safe='')}/fs"
         self._canary_path = canary_path
-        self.scope = workspace
+        self.scope = " ".join([workspace, *sorted(set(paths))])  # another filter is another stream, over a restart as in a reload
 
     def dial(self, after: int | None = None) -> Request:
         """The upgrade: the token in the query only, then where to begin, then the filters."""

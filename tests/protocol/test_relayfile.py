@@ -192,3 +192,10 @@ class TestRequests:
         assert ("relayfile", "push", "w") == (protocol.name, protocol.dialect, protocol.scope)
         traits = protocol.traits
         assert (Numbering.INCREASING, Settle.FEED, True, True) == (traits.numbering, traits.settle, traits.feed, traits.resumes)
+
+    def test_the_scope(self) -> None:
+        """A resume point made under other filters is of another stream: what they hid was never promised. Their order and repetition mean nothing."""
+        plain, one = Relayfile("http://h", "w"), Relayfile("http://h", "w", ["/docs/**"])
+        both, again = Relayfile("http://h", "w", ["/docs/**", "/src/*"]), Relayfile("http://h", "w", ["/src/*", "/docs/**", "/src/*"])
+        assert 3 == len({plain.scope, one.scope, both.scope})
+        assert both.scope == again.scope
