@@ -609,7 +609,7 @@ class Feed(Recovery):
         floor, before, above = ledger.position(IDENTITIES_KEPT)
         feed = FeedPoint(
             scope=self._protocol.scope,
-            based=ledger.based,
+            based=ledger.placed,
             last=_kept(ledger.last),
             before_last=_kept(ledger.before_last),
             floor=_kept(floor),

@@ -329,22 +329,25 @@ class Journal(Ledger):
 
     def base_on_first(self) -> bool:
         """The first position, if a connection has set it: the first event that was delivered."""
-        arrived = self._earlier | self._here
-        if not arrived:
+        place = self._first_place()
+        if place is None:
             return False
-        first, second = (*heapq.nsmallest(2, arrived), None)[:2]
-        assert first is not None
         self.based = True
-        if self.dense:
-            self.floor, self.floor_before = arrived[first], first - 1
-        elif second is not None:
-            self.floor, self.floor_before = arrived[second], first
-        else:
-            self.floor, self.floor_before = arrived[first], None
-        self._begin_behind(first)
+        self.floor, self.floor_before = place
+        self._begin_behind(self._first)
         for known in (self._here, self._earlier):
             known.pop(self.floor.number or 0, None)  # the floor needs no comparison
         return True
+
+    def _first_place(self) -> tuple[Event, int | None] | None:
+        """How the first event that was delivered is found again: the floor and the row before it that would be."""
+        arrived = self._earlier | self._here
+        numbers = heapq.nsmallest(2, arrived)
+        if not numbers:
+            return None
+        if self.dense:
+            return arrived[numbers[0]], numbers[0] - 1
+        return arrived[numbers[-1]], numbers[0] if len(numbers) > 1 else None
 
     @property
     def _first(self) -> int:
@@ -519,15 +522,24 @@ class Journal(Ledger):
 
     # ------------------------------------------------------------------ resume point
 
+    @property
+    def placed(self) -> bool:
+        """Whether a next process can begin where this one stopped."""
+        return self.based or bool(self._here or self._earlier)
+
     def position(self, kept: int) -> tuple[Known | None, int | None, int]:
         """Where a next process that knows the `kept` newest identities can begin to compare: the last floor below which nothing waits, the row before it, and how
         many first copies are above it.
 
         If those are too many for the identities, the last event delivered: what the socket left out before it stays unknown. What a reading has compared counts
-        until it is over: the next process has to read it again.
+        until it is over: the next process has to read it again. Where the log could not be read yet, the first position is what a connection has set.
         """
         floor, before, below = self._kept
         above = self.events - below
+        place = None if self.based else self._first_place()
+        if place is not None:
+            floor, before = place
+            above = len(self._here) + len(self._earlier) - len({self._first, place[0].number})
         if above <= kept // 2 or self.last is None:
             return floor, before, above
         return self.last, None if self.before_last is None else self.before_last.number, 0

@@ -583,6 +583,41 @@ def test_the_next_process_begins_where_the_last_one_was_sure() -> None:
     assert "rows 4" == after.asked()[0]
 
 
+@pytest.mark.parametrize("protocol", [FeedProtocol(resumes=False, dense=True), FeedProtocol()], ids=["observer", "relayfile"])
+def test_a_process_that_could_never_read_the_log_leaves_a_position_all_the_same(protocol: FeedProtocol) -> None:
+    """A token may watch and not read the feed: the next process begins behind what was delivered, and what was written between the two is not lost."""
+    host = FeedHost(log="1..3", protocol=protocol)
+    host.feed = 403
+    host.start().open().tick().push("4..6").pass_time(100.0)
+    successor = FeedHost(resume=through_json(host.session.resume_point(host.now)), protocol=protocol)
+    successor.log = host.write("7 8").log
+    successor.feed = 403
+    resumes = protocol.traits.resumes
+    successor.start().open().bring("6..8" if resumes else "").tick().pass_time(5.0)
+    assert (["5"] if resumes else ["None"]) == successor.dialled()
+    successor.feed = "up"
+    successor.push("9").pass_time(130.0)
+    assert {"live": 1, "store": 2} == successor.origins()
+    assert (0, 0, 0, 0, 0) == successor.numbers()
+    assert 6 == successor.session.snapshot().lifetime.events
+
+
+def test_a_position_under_another_filter_is_of_another_stream() -> None:
+    """What the filter hid was not left out by any socket: it is not missed by the next process, which shows it."""
+    host = connected()
+    host.push("4").write("5 6").bring("7")
+    point = through_json(host.session.resume_point(host.now))
+    assert 7 == point.feed.promised
+    wider = FeedProtocol()
+    wider.scope = "ws_1 /docs/**"
+    successor = FeedHost(resume=point, protocol=wider)
+    successor.log = host.log
+    successor.start().open().tick().pass_time(70.0)
+    assert ["None"] == successor.dialled()
+    assert (0, 0, 0, 0, 0) == successor.numbers()
+    assert 2 == successor.session.snapshot().lifetime.events, "totals go on"
+
+
 @pytest.mark.parametrize("polling", [False, True], ids=["an audit", "a poll"])
 def test_a_process_killed_in_the_middle_of_a_reading_leaves_nothing_to_be_called_missed(polling: bool) -> None:
     """What the pages have compared so far is more than the next process knows by name: it begins behind what was delivered, and counts nothing twice."""

@@ -181,7 +181,9 @@ class Judge:
         """The fold of the next process, which knows what `saved` had when the state file was written, and no more. Counters start at 0."""
         result = cls(saved.rules)
         if not saved.based:
-            return result
+            if not saved.mine:
+                return result
+            saved._base_on_first()
         result.invented = set(saved.invented)
         result.known = dict.fromkeys(list(saved.known)[-IDENTITIES_KEPT:])
         result.based, result.life, result.fresh, result.excused = True, saved.life, saved.fresh, saved.excused
