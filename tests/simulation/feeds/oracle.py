@@ -183,6 +183,7 @@ class Judge:
         if not saved.based:
             if not saved.mine:
                 return result
+            saved.promised = saved.promised_now
             saved._base_on_first()
         result.invented = set(saved.invented)
         result.known = dict.fromkeys(list(saved.known)[-IDENTITIES_KEPT:])
