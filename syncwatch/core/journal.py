@@ -395,6 +395,8 @@ class Journal(Ledger):
                 self.holes_in_feed = True
             self._head = number
         compared = self.floor is not None and number == self.floor.number
+        if compared:
+            self._take(number, event)
         if compared or not ours or number <= max(self._base, self.forgotten_up_to):
             return
         if self._take(number, event) or self.identities.knows(event):
@@ -555,7 +557,8 @@ class Journal(Ledger):
         self.last, self.before_last = point.last, point.before_last
         self.cursor = None if point.last is None else point.last.number
         self.floor, self.floor_before, self.based, self.fresh = point.floor, point.floor_before, True, point.fresh
-        self._begin_behind(point.floor_before or 0 if point.floor is None else point.floor.number)
+        floor = 0 if point.floor is None else point.floor.number
+        self._begin_behind(floor if point.floor_before is None else point.floor_before)
         self._below -= point.above
         self._keep()
         self._promised = point.promised

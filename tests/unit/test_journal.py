@@ -377,6 +377,23 @@ def test_what_a_reading_has_compared_is_above_the_floor_until_it_is_over() -> No
     assert (8, 7, 1) == _numbers(*ledger.position(kept=10))
 
 
+def test_what_stands_between_the_first_two_events_is_judged_by_the_next_process_too() -> None:
+    """The log could not be read: the second event is what has to be found again, the first is where judging begins."""
+    ledger = Journal(GRACE_S, resumes=True, dense=False)
+    ledger.dialled()
+    ledger.opened(1)
+    bring(ledger, 4, 9)
+    floor, before, above = ledger.position(kept=512)
+    assert (9, 4, 0) == _numbers(floor, before, above)
+    successor = Journal(GRACE_S, resumes=True, dense=False)
+    successor.restore_identities(["4@1", "9@1"], [])
+    known = [Remembered(number, f"{number}@1", None) for number in (4, 9)]
+    successor.restore(1, FeedPoint("ws_1", True, last=known[1], before_last=known[0], floor=known[1], floor_before=before, promised=ledger.promised))
+    read(successor, 6, 9, connected=False)
+    successor.book(100.0, -math.inf)
+    assert ({"audit": 1}, 1) == (received(successor), successor.missed)
+
+
 def test_what_several_processes_delivered_above_one_floor_adds_up() -> None:
     """Each knows the newest identities only, those of all before it among them."""
     ledger = Journal(GRACE_S, resumes=True, dense=False)

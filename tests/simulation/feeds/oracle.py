@@ -195,10 +195,13 @@ class Judge:
         if above > UNCOMPARED_KEPT and top:
             above = 0
             result.floor, result.floor_before = saved.mine[top[-1]], top[0] if len(top) > 1 else None
-            result.excused = saved.mine[top[-1]].life, top[-1]  # what the socket left out before it stays unknown
+            result.excused = saved.mine[top[-1]].life, top[0]  # what the socket left out before it stays unknown
         result.below = -above
         result.settled = result.floor, result.floor_before, result.below
-        result.base = result.head = result.floor.number if result.floor is not None else result.floor_before or 0
+        result.base = 0 if result.floor is None else result.floor.number
+        if result.floor_before is not None:
+            result.base = result.floor_before  # what may stand between the two was not compared
+        result.head = result.base
         result.promised = saved.promised_now
         return result
 
@@ -726,6 +729,9 @@ class Judge:
         if self.head and row.number > self.head + 1:
             self.holes = True
         self.head = max(self.head, row.number)
+        if self.floor is not None and row.number == self.floor.number:
+            self.pending.pop(row.identity, None)
+            return
         if not row.ours or row.number <= self.base:
             return
         compared = self.pending.pop(row.identity, None) is not None
