@@ -54,6 +54,7 @@ class Reading(msgspec.Struct):
     floor: Known | None = None  # the newest row so far
     before: int | None = None  # the one before it; of the first row, what was asked behind
     overlap: Known | None = None  # what the next page has to begin with
+    newest: int | None = None  # the server's own word on its newest number
 
     def saw(self, row: Event) -> None:
         """A row, in order."""
@@ -95,6 +96,7 @@ class Feed(Recovery):
         self._reprobes = 0
         self._forbidden = False  # this connection's token may not read the feed
         self._stale = False  # the connection belongs to a log that is no more
+        self._other_eyes = False  # the token is another one, and nothing known was seen with it yet
 
     def configure(self, now: float) -> None:
         """The settings are new; shorter intervals count from now."""
@@ -106,8 +108,9 @@ class Feed(Recovery):
         if self._poll_at_s < math.inf:
             self._poll_at_s = min(self._poll_at_s, now + settings.polling_interval_s)
 
-    def credentials(self, now: float) -> None:
+    def credentials(self, now: float, changed: bool) -> None:
         """A new token: what was refused is tried again at once."""
+        self._other_eyes = self._other_eyes or changed
         if self._refusal is not None and self._refusal[0] in (Reason.UNAUTHORIZED, Reason.FORBIDDEN):
             now = max(now, self._wait_until_s)
             self._retry_at_s = min(self._retry_at_s, now) if self._connected else self._retry_at_s
@@ -279,7 +282,7 @@ class Feed(Recovery):
             self.ledger.bad_sequence += page.malformed
             self.line.anomaly(now, Anomaly.BAD_SEQUENCE, f"{page.malformed} rows of the feed have no number")
         self._failures, self._refusal, self._forbidden = 0, None, False
-        reading.poll_id = 0
+        reading.poll_id, reading.newest = 0, page.newest
         if reading.purpose is Purpose.BASE:
             self._based(now, reading, page)
         elif reading.purpose is Purpose.TIP:
@@ -333,6 +336,7 @@ class Feed(Recovery):
             self._ask_behind(now, reading, newest - 1)
             return
         self._reading = None
+        self._other_eyes = False
         before = rows[-2].number if len(rows) > 1 else reading.after
         alone = self.ledger.base(rows, before, newest)
         if self._connected:
@@ -384,6 +388,8 @@ class Feed(Recovery):
             self.ledger.same_log()
             self._page_done(now, reading)
             self._try_finish(now)
+        elif self._may_be_hidden(reading):
+            self._begin_anew(now, reading)
         else:
             self._other_log()
 
@@ -392,7 +398,10 @@ class Feed(Recovery):
         assert reading.reference is not None
         verdict = self.ledger.same_epoch(reading.reference, event, reading.after)
         if verdict is False:
-            self._other_log()
+            if self._may_be_hidden(reading, event):
+                self._begin_anew(now, reading)
+            else:
+                self._other_log()
             return False
         reading.held.append((event, ours))
         if len(reading.held) >= MAX_HELD:
@@ -401,6 +410,7 @@ class Feed(Recovery):
         if verdict:
             reading.proven = True
             self.ledger.same_log()
+            self._other_eyes = False
             for held, held_ours in reading.held:
                 self._row(now, reading, held, held_ours)
             reading.held = []
@@ -414,6 +424,30 @@ class Feed(Recovery):
         self.ledger.read_past()
         if reading.purpose is Purpose.POLL and self.ledger.book(now, since_s=-math.inf, grace_s=-math.inf):
             self.line.came(now)
+
+    def _may_be_hidden(self, reading: Reading, behind: Event | None = None) -> bool:
+        """Whether what had to be found again may be there and not for this token, which is another one: the log reaches so far, and a row `behind` it follows, or none."""
+        number = 0 if reading.reference is None else reading.reference.number or 0
+        reaches = reading.newest is not None and reading.newest >= number
+        return self._other_eyes and reaches and (behind is None or (behind.number or 0) > number)
+
+    def _begin_anew(self, now: float, reading: Reading) -> None:
+        """Nobody can tell whether the log is another or shows less: it is called neither. Judging begins anew at its newest row."""
+        line, ledger = self.line, self.ledger
+        self._abort()
+        self._other_eyes = False
+        why = "the new token does not show the event that was to be found again: judging begins anew at the newest"
+        line.notify(now, Notice.VERIFICATION, result="failed", detail=why)
+        if reading.purpose is not Purpose.POLL:
+            ledger.audits[AuditResult.FAILED] += 1
+        if reading.purpose is Purpose.AUDIT:
+            line.verification.unanswered()
+        ledger.begin_anew(reading.newest or 0)
+        if self._connected:
+            self._give_up_round(now, "judging begins anew")
+            self._plan_audit(now)
+        else:
+            self._carry_on(now)
 
     def _other_log(self, meanwhile: bool = False) -> None:
         """What was read is not what we know: the session tells of the reset and comes back with `reset_found`. `meanwhile`: it was still there a page ago."""

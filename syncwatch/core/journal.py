@@ -327,6 +327,16 @@ class Journal(Ledger):
         self._begin_behind(top)
         return True
 
+    def begin_anew(self, newest: int) -> None:
+        """Another first position, in a log that may be the known one and cannot be recognised: nothing up to the newest row is ours to judge any more."""
+        self.proven = self._settled = True
+        for number in sorted(self._here):
+            self._delivered(self._here[number], number)
+        self._found = {}
+        self.floor, self.floor_before = None, max(newest, self._top)
+        self.fresh = False
+        self._begin_behind(self.floor_before)
+
     def base_on_first(self) -> bool:
         """The first position, if a connection has set it: the first event that was delivered."""
         place = self._first_place()

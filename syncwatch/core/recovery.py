@@ -122,8 +122,8 @@ class Recovery:
     def stopped(self, now: float) -> None:
         """The session was stopped on purpose."""
 
-    def credentials(self, now: float) -> None:
-        """The token is a new one."""
+    def credentials(self, now: float, changed: bool) -> None:
+        """The token was read; `changed`: not for the first time, so it is another one, and may show other events."""
 
     def refused(self, now: float) -> None:
         """An attempt failed because of the credentials."""

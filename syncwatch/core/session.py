@@ -290,12 +290,13 @@ class Session:
     def credentials(self, now: float, expiry_wall_s: float | None) -> Effects:
         """The token file was read for the first time, or has changed: refused credentials are tried again at once."""
         self._token_expiry_s = expiry_wall_s
+        changed = self._read_credentials
         if self._dialling:
-            self._changed_credentials = self._read_credentials  # the dial under way may carry the old ones
+            self._changed_credentials = changed  # the dial under way may carry the old ones
         elif self.state is State.FAILED and self.attempts.last_reason is not AttemptFailure.RATE_LIMITED:
             self.attempts.retry_at_s = min(self.attempts.retry_at_s, now)
         self._read_credentials = True
-        self.recovery.credentials(now)
+        self.recovery.credentials(now, changed)
         return self._done(now)
 
     def configure(self, now: float, settings: SessionSettings) -> Effects:

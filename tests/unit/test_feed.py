@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -12,7 +12,8 @@ from syncwatch.core.effects import Answer, Notice, Poll, Refused
 from syncwatch.core.health import Reason
 from syncwatch.core.recovery import SessionSettings
 from syncwatch.core.states import AttemptFailure, Disconnect, State, Verification
-from tests.unit.feed_host import FeedHost, FeedProtocol, connected, refused_until_polling, through_json
+from syncwatch.core.wire import Page
+from tests.unit.feed_host import Body, FeedHost, FeedProtocol, connected, refused_until_polling, through_json
 from tests.unit.test_canary import Codec
 
 # -- the first position ------------------------------------------------------------------------------------------------
@@ -511,6 +512,82 @@ def test_refused_credentials_stop_polling_and_a_new_token_is_tried_at_once() -> 
     host.take(host.session.credentials(host.now, None))
     host.tick()
     assert host.dialling
+
+
+class Hiding(FeedHost):
+    """An observer's server: it tells its newest number, and shows rows that the token may see."""
+
+    def __init__(self, **more: Any) -> None:
+        self.hidden: set[int] = set()
+        super().__init__(protocol=FeedProtocol(resumes=False, dense=True), **more)
+
+    def honest(self, url: str) -> Answer:
+        """What the log has, without what is hidden."""
+        answer = super().honest(url)
+        assert isinstance(answer.body, Body)
+        page = answer.body.page
+        assert isinstance(page, Page)
+        rows = [event for event in page.events if event.number not in self.hidden]
+        return self.page(rows, page.next_after, newest=self.log[-1].number if self.log else 0)
+
+    def token(self) -> Self:
+        """The token file was read."""
+        self.take(self.session.credentials(self.now, None))
+        return self
+
+
+def watched(hidden: set[int]) -> Hiding:
+    """Six events, compared with the log; then another token, to which some of them are hidden, and one event more."""
+    host = Hiding(log="1..3")
+    host.start().token().open().tick().pass_time(2.5).push("4..6").pass_time(70.0)
+    host.hidden = hidden
+    host.token().push("7")
+    return host
+
+
+@pytest.mark.parametrize("hidden", [{5, 6}, {6, 7}, {3, 6}], ids=["the last compared", "and all behind it", "and one of before"])
+def test_a_token_that_shows_less_is_no_other_log(hidden: set[int]) -> None:
+    """What has to be found again is hidden from it: nothing is reset, read again or invented, and judging goes on from the newest row."""
+    host = watched(hidden)
+    host.pass_time(65.0)
+    assert (0, {"live": 4}, {}) == (host.session.ledger.resets, host.origins(), host.found())
+    assert 1 == host.audits()["failed"], "nobody could tell"
+    host.push("8").write("9").push("10").pass_time(70.0)
+    assert (0, {"missed": 1}) == (host.session.ledger.resets, host.found())
+    assert {"live": 6, "audit": 1} == host.origins()
+    assert (1, 1, 0, 0, 0) == host.numbers()
+
+
+def test_a_token_that_shows_less_after_an_outage_leaves_the_connection_unverified() -> None:
+    """The catch-up cannot be compared: the connection is used without the log's word."""
+    host = watched({6})
+    host.drop().write("8").pass_time(5.0).open().tick().pass_time(5.0)
+    assert {"none unverifiable": 1} == host.resyncs_counted()
+    assert (State.OPEN, 0) == (host.session.state, host.session.ledger.resets)
+    host.push("9").pass_time(130.0)
+    assert {"live": 5} == host.origins()
+    assert (0, 0, 0, 0, 0) == host.numbers()
+
+
+@pytest.mark.parametrize("same_token", [True, False], ids=["the same token", "a new token"])
+def test_another_log_is_found_whatever_the_token(same_token: bool) -> None:
+    """It is shorter than what is known, or has something else under the number."""
+    for log in ("1..2", "1..9"):
+        host = watched(set())
+        host.pass_time(70.0)
+        if not same_token:
+            host.token()
+        host.drop().lose_log().write(log).pass_time(5.0).open().tick().pass_time(10.0)
+        assert 1 == host.session.ledger.resets
+
+
+def test_with_the_same_token_a_row_that_is_gone_is_another_log() -> None:
+    """Rows of a log do not vanish from the eyes that saw them."""
+    host = watched(set())
+    host.pass_time(70.0)
+    host.hidden = {7}
+    host.push("8").pass_time(70.0)
+    assert 1 == host.session.ledger.resets
 
 
 def test_a_new_token_is_tried_on_the_feed_at_once() -> None:
