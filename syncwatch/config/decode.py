@@ -19,7 +19,7 @@ from syncwatch.config import values
 from syncwatch.config.document import PLAIN_TAGS, is_null, kind, short_tag, tag_text
 from syncwatch.config.mistakes import Source, Spot, WrongValueError, shown
 from syncwatch.config.reading import BAD, Bad, Entry, Reading, TooMuchError, join, spot_of
-from syncwatch.config.rules import Block, Graces, Rule, SecondsOrZero, Variants, Written
+from syncwatch.config.rules import Block, Keyed, Rule, Variants, Written
 
 B = TypeVar("B", bound=Block)
 
@@ -31,7 +31,7 @@ class Shape(msgspec.Struct, frozen=True):
     """An annotation taken apart: the type without None, what it carries, and whether None was among it."""
 
     type: Any
-    carries: Rule | Graces | Variants | None
+    carries: Rule | Keyed | Variants | None
     optional: bool
 
 
@@ -93,8 +93,8 @@ class _Decoder:
         match wanted.carries:
             case Rule() as rule:
                 return self._ruled(node, spot, path, rule)
-            case Graces() as graces:
-                return self._graces(node, spot, path, graces)
+            case Keyed() as keyed:
+                return self._keyed(node, spot, path, keyed)
             case Variants() as variants:
                 return self._variant(node, spot, path, variants)
         if typing.get_origin(wanted.type) is tuple:
@@ -144,19 +144,19 @@ class _Decoder:
         read = [self.value(Entry(n, n), f"{path}[{i}]", item) for i, n in enumerate(node.value)]
         return BAD if BAD in read else tuple(read)
 
-    def _graces(self, node: yaml.Node, spot: Spot, path: str, graces: Graces) -> Any:
-        entries = self._reading.entries(node, spot, path, "a mapping of reasons and durations")
+    def _keyed(self, node: yaml.Node, spot: Spot, path: str, keyed: Keyed) -> Any:
+        entries = self._reading.entries(node, spot, path, f"a mapping of {keyed.of}")
         if entries is None:
             return BAD
         read: dict[str, Any] = {}
-        for reason, entry in entries.items():
-            inner = join(path, reason)
+        for key, entry in entries.items():
+            inner = join(path, key)
             try:
-                graces.reason(reason)
+                keyed.key(key)
             except WrongValueError as wrong:
-                read[reason] = self._say(spot_of(entry.key), inner, str(wrong))
+                read[key] = self._say(spot_of(entry.key), inner, str(wrong))
             else:
-                read[reason] = self.value(entry, inner, SecondsOrZero)
+                read[key] = self.value(entry, inner, keyed.value)
         return BAD if BAD in read.values() else MappingProxyType(read)
 
     # --- blocks --------------------------------------------------------------------------------------------------------------------

@@ -48,10 +48,12 @@ class Rule(msgspec.Struct, frozen=True):
     reads: Reads = Reads.NOTHING
 
 
-class Graces(msgspec.Struct, frozen=True):
-    """A mapping of reasons to how long each may last; `reason` raises WrongValueError for one that must not stand here."""
+class Keyed(msgspec.Struct, frozen=True):
+    """A mapping whose keys are words of the user: `of` what, `key` raises WrongValueError for one that must not stand here, `value` says what each has."""
 
-    reason: Callable[[str], str]
+    of: str
+    key: Callable[[str], str]
+    value: Any
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,6 +93,13 @@ SecondsOrZero = Annotated[
     float, Rule("a duration such as 15s", values.duration_between(or_more=True), written=Written.ANY)
 ]
 Text = Annotated[str, Rule("text", values.plain)]
+
+
+def graces(reason: Callable[[str], str]) -> Keyed:
+    """Reasons, and how long each may last."""
+    return Keyed("reasons and durations", reason, SecondsOrZero)
+
+
 Pattern = Annotated[str, Rule("a pattern", values.ignored)]
 Name = Annotated[str, Rule("a name", values.name)]
 Channel = Annotated[str, Rule("a channel's name", values.channel)]

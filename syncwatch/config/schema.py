@@ -21,7 +21,6 @@ from syncwatch.config.rules import (
     AnyPath,
     Block,
     Count,
-    Graces,
     HttpUrl,
     ListenAddress,
     Name,
@@ -33,6 +32,7 @@ from syncwatch.config.rules import (
     SecondsOrZero,
     TokenPath,
     Written,
+    graces,
 )
 
 Faults = Iterator[tuple[str, str]]
@@ -152,13 +152,13 @@ class Ready(Block, frozen=True, kw_only=True):
     """What `/readyz` waits for. `fail_on` maps reasons to the seconds that each may last; given, it replaces the default whole."""
 
     wait_for_first_sync: bool = True
-    fail_on: Annotated[Mapping[str, float], Graces(reasons.probe_reason)] = field(default_factory=_ready_graces)
+    fail_on: Annotated[Mapping[str, float], graces(reasons.probe_reason)] = field(default_factory=_ready_graces)
 
 
 class Healthz(Block, frozen=True, kw_only=True):
     """What `/healthz` answers beside what `/livez` says."""
 
-    fail_on: Annotated[Mapping[str, float], Graces(reasons.healthz_reason)] = field(
+    fail_on: Annotated[Mapping[str, float], graces(reasons.healthz_reason)] = field(
         default_factory=lambda: MappingProxyType({})
     )
 
