@@ -11,6 +11,7 @@ import os
 import platform
 import random
 import socket
+import ssl
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -36,7 +37,7 @@ from syncwatch.core.resume import ResumePoint, ServiceRecord, pressing, totals_o
 from syncwatch.core.snapshot import Moment, SidecarSnapshot, Snapshot
 from syncwatch.exposition import web
 from syncwatch.exposition.events import Broadcast
-from syncwatch.exposition.http import Controls, Flushed, local_app, public_app
+from syncwatch.exposition.http import Controls, Flushed, Refusal, local_app, probes_app, public_app
 from syncwatch.exposition.metrics import build_registry
 from syncwatch.exposition.negotiation import render
 from syncwatch.parts.connection import Watched
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from syncwatch.parts.mirror import Mirrored
     from syncwatch.parts.service import Asked
     from syncwatch.parts.watcher import Observed
+    from syncwatch.parts.web import WebFile
     from syncwatch.runtime.gatefile import GateFile
 
 SAVE_TIMEOUT_S = 0.7
@@ -157,6 +159,7 @@ class Machinery:
         self._health_due = False
         self._leaving: set[asyncio.Task[None]] = set()
         self.reload = None if file is None else Reload(file, lambda: self.config, self.apply, clock)
+        self._web: WebFile | None = None
         self._gate_file: GateFile | None = None
         if config.gate_file is not None:
             from syncwatch.runtime.gatefile import GateFile
@@ -193,7 +196,7 @@ class Machinery:
             driver.wall()  # before the first scrape can come
         try:
             await self._serve()
-        except AddressInUse:
+        except NotUsable:
             await self._dismantle()  # nothing was restored yet, so saving would forget where the last process stopped
             raise
         self.supervisor.watch(self._health)
@@ -267,7 +270,7 @@ class Machinery:
         return [*self.asked, *self.offered]
 
     async def _serve(self) -> None:
-        """Open what others can ask; here nothing. It comes before the first connection. Raises: AddressInUse."""
+        """Open what others can ask; here nothing. It comes before the first connection. Raises: NotUsable."""
 
     async def stop(self) -> None:
         """Flush the mirrors, close sockets with 1000, save the state, give everything back."""
@@ -555,9 +558,9 @@ class Machinery:
                 event_loop_lag_s=self.supervisor.lag_s(now),
                 statefile_write_failures=None if statefile is None else statefile.failures,
                 statefile_last_write_wall_s=None if statefile is None else statefile.last_write_wall_s,
-                config_last_reload_successful=True if self.reload is None else self.reload.successful,
-                config_last_reload_success_wall_s=self._started.wall_s if self.reload is None else self.reload.success_wall_s,
-                config_errors=() if self.reload is None else self.reload.errors,
+                config_last_reload_successful=(self.reload is None or self.reload.successful) and not self._web_errors,
+                config_last_reload_success_wall_s=self._success_wall_s,
+                config_errors=tuple(dict.fromkeys((*(() if self.reload is None else self.reload.errors), *self._web_errors))),
                 callback_errors=self.callbacks.errors,
                 gate_file_failures=None if self._gate_file is None else self._gate_file.failures,
                 inotify_watches=sum(one.inotify_watches for one in trees) if trees else None,
@@ -565,12 +568,22 @@ class Machinery:
             ),
         )
 
+    @property
+    def _web_errors(self) -> tuple[str, ...]:
+        """Why the file of `web_config` as it stands is not in force."""
+        return () if self._web is None else self._web.errors
+
+    @property
+    def _success_wall_s(self) -> float | None:
+        loaded_s = self._started.wall_s if self.reload is None else self.reload.success_wall_s
+        return loaded_s if self._web is None or loaded_s is None else max(loaded_s, self._web.success_wall_s)
+
     def _moment(self) -> Moment:
         return Moment(self.clock.monotonic(), self.clock.wall())
 
 
 class App(Machinery):
-    """A sidecar: the machinery with its two listeners. `start` returns when it listens."""
+    """A sidecar: the machinery with its listeners. `start` returns when it listens."""
 
     def __init__(
         self, config: Config, clock: Clock = SYSTEM, entropy: random.Random | None = None, file: ConfigFile | None = None
@@ -588,26 +601,45 @@ class App(Machinery):
 
     async def _serve(self) -> None:
         registry = build_registry(self.snapshot)
-        public = public_app(self.snapshot, lambda accept, encoding, names: render(registry, accept, encoding, names))
+        web_file, refusal = await self._protection()
+        headers, tls = (None, None) if web_file is None else (lambda: web_file.headers, web_file.context)
+        public = public_app(self.snapshot, lambda accept, encoding, names: render(registry, accept, encoding, names), refusal, headers)
         hosts = (str(self.config.local_listen),)
         controls = Controls(reload=None if self.reload is None else self.reload.now, flush=self.flush)
         local = local_app(self.snapshot, controls, self.broadcast, self._local_token(), hosts)
-        for name, app, address in (("listen", public, self.config.listen), ("local_listen", local, self.config.local_listen)):
-            await self._open(name, app, address)
+        await self._open("listen", public, self.config.listen, tls)
+        await self._open("local_listen", local, self.config.local_listen)
+        if self.config.probes_listen is not None:
+            await self._open("probes_listen", probes_app(self.snapshot), self.config.probes_listen)
         log.info("listening", **{name: str(address) for name, address in self.addresses.items()})
 
-    async def _open(self, name: str, app: web.Application, address: Address) -> None:
+    async def _open(self, name: str, app: web.Application, address: Address, tls: ssl.SSLContext | None = None) -> None:
         """Listen. Raises: AddressInUse."""
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.3)
         self._runners.append(runner)
         await runner.setup()
-        site = web.TCPSite(runner, address.host, address.port)
+        site = web.TCPSite(runner, address.host, address.port, ssl_context=tls)
         try:
             await site.start()
         except OSError as error:
             raise AddressInUse(name, address, error) from error
         host, port = runner.addresses[0][:2]
         self.addresses[name] = Address(str(host), int(port))
+
+    async def _protection(self) -> tuple[WebFile | None, Refusal | None]:
+        """What `web_config` asks of those who come to `listen`. Raises: NotUsable."""
+        if self.config.web_config is None:
+            return None, None
+        from syncwatch.exposition.credentials import BasicAuth
+        from syncwatch.parts.web import WebFile
+
+        web_file = WebFile(self.config.web_config, self.clock)
+        await web_file.begin()
+        if web_file.wants_certificates and self.config.probes_listen is None:
+            log.warning("listen answers no probe without a client certificate, which the kubelet has not: probes_listen would")
+        self._web = web_file
+        self.supervisor.each_second(web_file.beat)
+        return web_file, BasicAuth(lambda: web_file.users, web_file.compare).refusal
 
     def _local_token(self) -> Callable[[], str | None] | None:
         path = self.config.local_token_file

@@ -7,7 +7,9 @@ it says any, or else the default ones. Who ends here has not run yet: the one th
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -17,7 +19,12 @@ from syncwatch.config.whereabouts import doors
 from syncwatch.core.monitor import HealthSettings
 from syncwatch.core.resume import ResumePoint, ServiceRecord
 from syncwatch.exposition import web
+from syncwatch.exposition.http import Refusal
+from syncwatch.parts.surroundings import NotUsable
 from syncwatch.reload import Reload
+
+if TYPE_CHECKING:
+    from syncwatch.parts.web import WebFile
 
 LOOK_S = 5.0
 """So often the file is looked at: nothing is watched meanwhile, so nobody wants to wait for `auto_reload`."""
@@ -67,7 +74,8 @@ class Waiting(App):
 
     def __init__(self, file: ConfigFile, mistakes: Sequence[str], tried: bool = False) -> None:
         where = doors(file.path, file.environ)
-        super().__init__(Config(listen=where.listen, local_listen=where.local_listen, gate_file=where.gate_file, auto_reload_s=RETRY_S if tried else LOOK_S))
+        keys = {key: getattr(where, key) for key in ("listen", "local_listen", "probes_listen", "web_config", "gate_file")}
+        super().__init__(Config(**keys, auto_reload_s=RETRY_S if tried else LOOK_S))
         self._usable: asyncio.Future[Config] = asyncio.get_running_loop().create_future()
         self.reload = Awaiting(file, mistakes, self.config, self._found, self._told_otherwise)
 
@@ -98,15 +106,27 @@ class Waiting(App):
         self.instance = self._own_name("")
         return {}, {}
 
-    async def _open(self, name: str, app: web.Application, address: Address) -> None:
+    async def _protection(self) -> tuple[WebFile | None, Refusal | None]:
+        """Where `web_config` is what cannot be used, the probes are answered without TLS, and nobody gets anything else from `listen`."""
+        try:
+            return await super()._protection()
+        except NotUsable as error:
+            log.warning("waiting without what web_config asks for: listen answers nothing but probes", detail=error.text)
+            return None, _closed
+
+    async def _open(self, name: str, app: web.Application, address: Address, tls: ssl.SSLContext | None = None) -> None:
         """What the probes ask must be answered, somewhere; whoever asks the other one finds out that nobody is there, which means closed."""
         try:
-            await super()._open(name, app, address)
+            await super()._open(name, app, address, tls)
         except AddressInUse as error:
             if name != "listen":
-                log.warning("waiting without a local listener", detail=error.text)
+                log.warning("waiting without a local listener" if name == "local_listen" else f"waiting without {name}", detail=error.text)
                 return
             if address == ELSEWHERE:
                 raise
             log.warning("waiting at the default address", detail=error.text)
-            await super()._open(name, app, ELSEWHERE)
+            await super()._open(name, app, ELSEWHERE, tls)
+
+
+async def _closed(_request: web.Request) -> web.Response:
+    return web.Response(status=503, text="closed: web_config, which says who may ask here, cannot be used\n")

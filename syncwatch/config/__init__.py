@@ -23,7 +23,7 @@ from syncwatch.config.connections import (
 )
 from syncwatch.config.endpoints import Address
 from syncwatch.config.files import awaited_files, unreadable_files
-from syncwatch.config.loading import ConfigFile, check, config_path, load, parse, parse_values, read_text
+from syncwatch.config.loading import ConfigFile, check, config_path, load, parse, parse_values
 from syncwatch.config.mistakes import ConfigError, Mistake
 from syncwatch.config.schema import (
     Config,
@@ -41,6 +41,7 @@ from syncwatch.config.schema import (
 )
 from syncwatch.config.secret import SecretError, read_secret
 from syncwatch.config.support import unsupported
+from syncwatch.config.text import read_text
 from syncwatch.config.values import duration_s, duration_text, size_bytes, size_text
 from syncwatch.core.secret import Secret
 

@@ -5,7 +5,7 @@ Law: the environment is an argument. Loading reads the configuration file and no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,15 +18,12 @@ from syncwatch.config.files import awaited_files, read_again, unreadable_files
 from syncwatch.config.mistakes import ConfigError, Mistake, in_order
 from syncwatch.config.reading import Reading
 from syncwatch.config.schema import Config
-from syncwatch.config.secret import UnreadableError, read_bytes
 from syncwatch.config.support import unsupported
+from syncwatch.config.text import printable, read_text
 
 CONFIG_VARIABLE = "SYNCWATCH_CONFIG"
 OVERRIDES = {"SYNCWATCH_LISTEN": ("listen",), "SYNCWATCH_LOG_LEVEL": ("log", "level")}
 """Environment variables that win over a key of the file. Empty ones count as not set."""
-
-LARGEST_BYTES = 2**20
-"""Of a configuration file: as much as a ConfigMap holds."""
 
 
 def config_path(given: str | Path | None, environ: Mapping[str, str]) -> Path:
@@ -53,30 +50,13 @@ def load(path: str | Path | None, environ: Mapping[str, str]) -> Config:
     return parse(read_text(file), str(file), environ)
 
 
-def read_text(path: Path) -> str:
-    """The text of a configuration file.
-
-    Raises:
-        ConfigError: it cannot be read, is too large or is not UTF-8.
-    """
-    try:
-        data = read_bytes(path, LARGEST_BYTES)
-        return data.decode("utf-8-sig")
-    except UnreadableError as error:
-        raise ConfigError([Mistake(_printable(str(path)), None, "", str(error))]) from error
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        wrong = f"not UTF-8: the byte 0x{error.object[error.start]:02x} cannot stand here"
-        raise ConfigError([Mistake(_printable(str(path)), line, "", wrong)]) from error
-
-
 def parse(text: str, file: str, environ: Mapping[str, str]) -> Config:
     """The configuration in a text; `file` is the name that mistakes give it.
 
     Raises:
         ConfigError: all mistakes that were found.
     """
-    file = _printable(file)
+    file = printable(file)
     root = compose(text, file)
     if root is None or is_null(root):
         raise ConfigError(
@@ -103,7 +83,7 @@ def parse_values(values: Mapping[str, object], name: str, environ: Mapping[str, 
 
 
 class Checked(NamedTuple):
-    """A line for everything that keeps a configuration from starting here and now, and one for each file that it would wait for while all else runs."""
+    """A line for everything that keeps a configuration from starting here and now, and one for each file that is in the way of what uses it, while all else runs."""
 
     mistakes: list[str]
     awaited: list[str]
@@ -113,7 +93,8 @@ def check(path: str | Path | None, environ: Mapping[str, str]) -> Checked:
     """How a start with this configuration would go."""
     try:
         file = ConfigFile(config_path(path, environ), environ)
-        awaited = awaited_files(file.startable(file.text()))
+        config = file.startable(file.text())
+        awaited = [*awaited_files(config), *_web_mistakes(config, dates=True)]
     except ConfigError as error:
         return Checked(str(error).splitlines(), [])
     return Checked([], [str(one) for one in awaited])
@@ -142,11 +123,13 @@ class ConfigFile(msgspec.Struct, frozen=True):
             ConfigError: all mistakes that were found.
         """
         config = parse(text, str(self.path), self.environ)
-        self._refuse(config, read_again(config))
+        self._refuse(config, read_again(config), _web_mistakes)
         return config
 
     def runnable(self, text: str, running: Config) -> Config:
         """The configuration in `text`, to take the place of `running`: the files that it names can be read as well, or what runs names and misses them too.
+
+        What the file of `web_config` says is no matter of a reload: it is looked at by itself, and its path cannot change.
 
         Raises:
             ConfigError: all mistakes that were found.
@@ -156,8 +139,10 @@ class ConfigFile(msgspec.Struct, frozen=True):
         return config
 
     @staticmethod
-    def _refuse(config: Config, but: frozenset[Path]) -> None:
+    def _refuse(config: Config, but: frozenset[Path], more: Callable[[Config], list[Mistake]] = lambda _: []) -> None:
         mistakes = in_order((*unsupported(config), *unreadable_files(config, but)))
+        if all(mistake.path != "web_config" for mistake in mistakes):
+            mistakes += more(config)
         if mistakes:
             raise ConfigError(mistakes)
 
@@ -168,6 +153,15 @@ def overridden(root: yaml.Node, environ: Mapping[str, str]) -> yaml.Node:
         if environ.get(variable):
             root = _overridden(root, keys, environ[variable], variable)
     return root
+
+
+def _web_mistakes(config: Config, *, dates: bool = False) -> list[Mistake]:
+    """Those in the file that `web_config` names, with their lines there."""
+    if config.web_config is None:
+        return []
+    from syncwatch.config import webconfig  # who has no such file does not load what reads it
+
+    return webconfig.mistakes(config.web_config, dates=dates)
 
 
 def _overridden(node: yaml.Node, keys: tuple[str, ...], text: str, variable: str) -> yaml.Node:
@@ -183,8 +177,3 @@ def _overridden(node: yaml.Node, keys: tuple[str, ...], text: str, variable: str
     pairs = [*node.value] if present else [*node.value, (key, empty)]
     replaced = [(k, _overridden(v, below, text, variable) if k.value == key.value else v) for k, v in pairs]
     return yaml.MappingNode(node.tag, replaced, node.start_mark, node.end_mark)
-
-
-def _printable(file: str) -> str:
-    """A file name as it can be printed on one line."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in file)

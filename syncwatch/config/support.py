@@ -33,14 +33,5 @@ def _dialects(config: Config) -> Refusals:
             )
 
 
-def _settings(config: Config) -> Refusals:
-    for key, value in (
-        ("probes_listen", config.probes_listen),
-        ("web_config", config.web_config),
-    ):
-        if value is not None:
-            yield key, f"{key} has no effect {YET}; leave it out"
-
-
-LATER: tuple[Callable[[Config], Refusals], ...] = (_dialects, _settings)
+LATER: tuple[Callable[[Config], Refusals], ...] = (_dialects,)
 """One entry for each piece of work that is not done."""

@@ -14,11 +14,12 @@ import yaml
 from syncwatch.config.decode import decode, keys_of
 from syncwatch.config.document import compose
 from syncwatch.config.endpoints import Address
-from syncwatch.config.loading import overridden, read_text
+from syncwatch.config.loading import overridden
 from syncwatch.config.mistakes import ConfigError, in_order
 from syncwatch.config.reading import Reading
-from syncwatch.config.rules import AnyPath, Block, ListenAddress, TokenPath
+from syncwatch.config.rules import AnyPath, Block, ListenAddress, OncePath, TokenPath
 from syncwatch.config.schema import Config, Log
+from syncwatch.config.text import read_text
 
 
 class Whereabouts(Block, frozen=True, kw_only=True):
@@ -57,6 +58,8 @@ class Doors(Block, frozen=True, kw_only=True):
 
     listen: ListenAddress = Config().listen
     local_listen: ListenAddress = Config().local_listen
+    probes_listen: ListenAddress | None = None
+    web_config: OncePath | None = None
     gate_file: AnyPath | None = None
     log: Log = Log()
 

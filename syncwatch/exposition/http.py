@@ -1,4 +1,4 @@
-"""The two listeners as aiohttp applications.
+"""The listeners as aiohttp applications.
 
 What belongs here: paths, methods, headers, statuses. What is said comes from `probes`, `gate`, `status`, `events` and the renderer of the
 metrics. A handler reads one snapshot and answers; it waits for nothing and changes nothing. The two POSTs are the exception: they ask
@@ -23,6 +23,9 @@ from syncwatch.core.snapshot import Snapshot
 from syncwatch.exposition import probes, web
 from syncwatch.exposition.events import KEEP_ALIVE, Broadcast, Subscription, TooManyListenersError, dropped, told
 from syncwatch.exposition.guards import Guards, ReadToken
+
+Refusal = Callable[[web.Request], Awaitable[web.Response | None]]
+"""Why a request is not answered; None if it is."""
 
 Render = Callable[[str | None, str | None, Sequence[str]], tuple[bytes, Mapping[str, str]]]
 """Accept, Accept-Encoding, names: the body of a scrape and its headers."""
@@ -60,18 +63,32 @@ class Controls(msgspec.Struct, frozen=True):
     flush: Callable[[float], Awaitable[Flushed | None]] | None = None
 
 
-def public_app(snapshot: Callable[[], Snapshot], render: Render) -> web.Application:
-    """For `listen`: open to everybody, so it tells no details and changes nothing."""
+def public_app(
+    snapshot: Callable[[], Snapshot], render: Render, refusal: Refusal | None = None, headers: Callable[[], Mapping[str, str]] | None = None
+) -> web.Application:
+    """For `listen`: open to everybody, so it tells no details and changes nothing.
+
+    With a `refusal` all but the verdicts must pass it: the kubelet has no credentials. `headers` are added to answers that have none of the kind.
+    """
+    app = probes_app(snapshot)
+    if headers is not None:
+        app.on_response_prepare.append(_adding(headers))
+    public = _Public(render)
+    app.router.add_get("/", _guarded(_page("landing.html"), refusal))
+    app.router.add_get("/metrics", _guarded(public.metrics, refusal))
+    return app
+
+
+def probes_app(snapshot: Callable[[], Snapshot]) -> web.Application:
+    """For `probes_listen`: the verdicts, and nothing else."""
     app = web.Application()
     app.on_response_prepare.append(_stamping(_ALWAYS))
-    public = _Public(snapshot, render)
-    app.router.add_get("/", public.landing)
-    app.router.add_get("/metrics", public.metrics)
+    verdicts = _Verdicts(snapshot)
     for probe in probes.Probe:
-        app.router.add_get(f"/{probe}", public.probing(probe))
-        app.router.add_get(f"/{probe}/{{check:.+}}", public.single(probe))
-    app.router.add_get("/-/healthy", public.probing(probes.Probe.LIVEZ))
-    app.router.add_get("/-/ready", public.probing(probes.Probe.READYZ))
+        app.router.add_get(f"/{probe}", verdicts.probing(probe))
+        app.router.add_get(f"/{probe}/{{check:.+}}", verdicts.single(probe))
+    app.router.add_get("/-/healthy", verdicts.probing(probes.Probe.LIVEZ))
+    app.router.add_get("/-/ready", verdicts.probing(probes.Probe.READYZ))
     return app
 
 
@@ -100,14 +117,18 @@ def local_app(
 
 
 class _Public:
-    def __init__(self, snapshot: Callable[[], Snapshot], render: Render) -> None:
-        self._snapshot, self._render = snapshot, render
-        self.landing = _page("landing.html")
+    def __init__(self, render: Render) -> None:
+        self._render = render
 
     async def metrics(self, request: web.Request) -> web.Response:
         accept, encodings = _joined(request, "Accept"), _joined(request, "Accept-Encoding")
         body, headers = self._render(accept, encodings, request.query.getall("name[]", []))
         return web.Response(body=body, headers=headers)
+
+
+class _Verdicts:
+    def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
+        self._snapshot = snapshot
 
     def probing(self, probe: probes.Probe) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def answer(request: web.Request) -> web.Response:
@@ -218,6 +239,24 @@ def _stamping(headers: Mapping[str, str]) -> Callable[[web.Request, web.StreamRe
         response.headers.update(headers)
 
     return stamp
+
+
+def _adding(headers: Callable[[], Mapping[str, str]]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    async def add(_request: web.Request, response: web.StreamResponse) -> None:
+        for name, text in headers().items():
+            response.headers.setdefault(name, text)
+
+    return add
+
+
+def _guarded(handler: Callable[[web.Request], Awaitable[web.Response]], refusal: Refusal | None) -> Callable[[web.Request], Awaitable[web.Response]]:
+    if refusal is None:
+        return handler
+
+    async def guarded(request: web.Request) -> web.Response:
+        return await refusal(request) or await handler(request)
+
+    return guarded
 
 
 def _page(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:

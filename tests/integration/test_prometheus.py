@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import pytest
 import yaml
 
 from tests.integration.agreement import told_alike
 from tests.integration.fold import Fold
+from tests.integration.runtime_parts import Certificates
 from tests.integration.sidecar import OPENMETRICS, PATIENCE_S, WATCHER, Asked, rig, until
 from tests.requires import require
 
@@ -29,13 +31,13 @@ DISCOVERY_S = 20.0
 class Prometheus:
     """A server whose one target is written into a file."""
 
-    def __init__(self, url: str, targets: Path) -> None:
-        self.url, self._targets = url, targets
+    def __init__(self, url: str, targets: Path, certificates: Certificates) -> None:
+        self.url, self._targets, self.certificates = url, targets, certificates
 
-    def watch(self, address: str, name: str) -> None:
+    def watch(self, address: str, name: str, scheme: str = "http") -> None:
         """Scrape this address from now on, as the job's instance `name`."""
         fresh = self._targets.with_suffix(".new")
-        fresh.write_text(json.dumps([{"targets": [address], "labels": {"instance": name}}]))
+        fresh.write_text(json.dumps([{"targets": [address], "labels": {"instance": name, "__scheme__": scheme}}]))
         fresh.rename(self._targets)
 
     async def query(self, expression: str) -> list[Any]:
@@ -62,7 +64,13 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     folder = tmp_path_factory.mktemp("prometheus")
     targets, config, log = folder / "targets.json", folder / "prometheus.yaml", folder / "log"
     targets.write_text("[]")
-    job = {"job_name": "syncwatch", "file_sd_configs": [{"files": [str(targets)], "refresh_interval": "1s"}]}
+    certificates = Certificates(folder)
+    job = {
+        "job_name": "syncwatch",
+        "file_sd_configs": [{"files": [str(targets)], "refresh_interval": "1s"}],
+        "basic_auth": {"username": "prometheus", "password": "right"},  # for the one target that wants it, as it wants the certificate
+        "tls_config": {"ca_file": str(certificates.path("ca.pem")), "cert_file": str(certificates.path("client.pem")), "key_file": str(certificates.path("client.key"))},
+    }
     config.write_text(yaml.safe_dump({"global": {"scrape_interval": f"{SCRAPE_S}s", "scrape_timeout": "1s"}, "scrape_configs": [job]}))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -75,7 +83,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     url = f"http://127.0.0.1:{port}"
     try:
         _ready(url, process, log)
-        yield Prometheus(url, targets)
+        yield Prometheus(url, targets, certificates)
     finally:
         process.terminate()
         try:
@@ -178,6 +186,19 @@ async def test_a_target_that_goes_and_comes_back(tmp_path: Path, prometheus: Pro
             await until(lambda: value(prometheus, lost), lambda found: found is not None and first is not None and found < first)
             assert 1 == await value(prometheus, f"resets({lost}[1m])")
             assert 0 == await value(prometheus, 'syncwatch_sequence_lost_total{instance="again"}')
+
+
+async def test_a_scrape_with_a_certificate_and_a_password(tmp_path: Path, prometheus: Prometheus) -> None:
+    """`web_config` as Prometheus itself understands it: its client certificate, its user, our certificate verified."""
+    it_has, web = prometheus.certificates, tmp_path / "web.yaml"
+    files = {"cert_file": "server.pem", "key_file": "server.key", "client_ca_file": "ca.pem"}
+    tls = {"client_auth_type": "RequireAndVerifyClientCert", **{key: str(it_has.path(name)) for key, name in files.items()}}
+    hashed = bcrypt.hashpw(b"right", bcrypt.gensalt(6)).decode()
+    web.write_text(yaml.safe_dump({"tls_server_config": tls, "basic_auth_users": {"prometheus": hashed}}))
+    async with rig(tmp_path, web_config=str(web)) as it, it.sidecar() as sidecar:
+        prometheus.watch(sidecar.public.removeprefix("http://"), "protected", "https")
+        assert 1 == await until(lambda: value(prometheus, 'up{instance="protected"}'), lambda up: up == 1, DISCOVERY_S)
+        assert 1 == await value(prometheus, 'syncwatch_connection_state{instance="protected", state="open"}')
 
 
 async def test_the_tool_has_nothing_to_say(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ LAW: dict[str, set[str]] = {
     "reload": {"config", "runtime"},
     "app": {"core", "config", "protocols", "runtime", "exposition", "settings", "logs", "reload", "parts"},
     "demo": {"core", "config", "relay", "app"},
-    "waiting": {"app", "config", "core", "exposition", "reload"},
+    "waiting": {"app", "config", "core", "exposition", "parts", "reload"},
     "running": {"app", "config", "logs", "parts", "waiting"},
     "joining": {"core", "protocols", "runtime"},
     "export": set(),  # other people's files

@@ -571,15 +571,13 @@ def test_what_runs_is_not_refused() -> None:
     text = with_connection(
         "dialect: ring, canary: {enabled: true}, proxy: 'http://p:1', stale_after: 1m, tls: {ca_file: /ca}"
     )
-    rest = "auto_reload: %s\nlog: {level: debug}\nlocal_token_file: /t\ngate_file: /g\nhooks: [{name: h, url: 'http://h'}]\ninstance: a\nstate_dir: /s\nhealth: {ready: {fail_on: {watcher_dead: 1s}}}\n"
+    rest = "auto_reload: %s\nlog: {level: debug}\nlocal_token_file: /t\ngate_file: /g\nprobes_listen: 127.0.0.1:1\nweb_config: /w\nhooks: [{name: h, url: 'http://h'}]\ninstance: a\nstate_dir: /s\nhealth: {ready: {fail_on: {watcher_dead: 1s}}}\n"
     assert [[], []] == [said_unsupported(rest % reload + text) for reload in ("10s", "0s")]
 
 
 def test_what_does_not_run_yet_is_refused_by_name() -> None:
     """Each accepted key without effect is named, with its line."""
     text = """\
-probes_listen: 127.0.0.1:1
-web_config: /w
 connections:
   - {name: a, protocol: relaycast, dialect: node, url: 'http://h', token_file: /x}
   - name: b
@@ -596,9 +594,7 @@ health:
     fail_on: {watcher_dead: 15m}
 """
     assert [
-        "syncwatch.yaml:1: probes_listen: probes_listen has no effect yet; leave it out",
-        "syncwatch.yaml:2: web_config: web_config has no effect yet; leave it out",
-        "syncwatch.yaml:4: connections[0].dialect: dialect node does not run yet; dialects ring and observer do",
+        "syncwatch.yaml:2: connections[0].dialect: dialect node does not run yet; dialects ring and observer do",
     ] == said_unsupported(text)
 
 
@@ -810,10 +806,7 @@ def test_check_says_all_that_is_in_the_way(tmp_path: Path) -> None:
             [],
         ],
         [
-            [
-                f"1: web_config: web_config has no effect in syncwatch {__version__} yet; leave it out",
-                "1: web_config: /g: no such file",
-            ],
+            ["1: web_config: /g: no such file"],
             [],
         ],
         [[], [f"1: connections[0].token_file: {token}s: no such file"]],

@@ -46,7 +46,7 @@ from syncwatch.running import sparing_aiohttp
 from syncwatch import config, logs
 with sparing_aiohttp():
     import syncwatch.app
-print(sorted({"aiohttp.web", "argparse", "click", "difflib", "gettext", "multiprocessing", "syncwatch.relay", "sqlite3", "syncwatch.exposition.terminal", "syncwatch.parts.host", "syncwatch.core.reported", "syncwatch.waiting", "syncwatch.config.whereabouts"} & set(sys.modules)))
+print(sorted({"aiohttp.web", "argparse", "click", "difflib", "gettext", "multiprocessing", "syncwatch.relay", "sqlite3", "syncwatch.exposition.terminal", "syncwatch.parts.host", "syncwatch.core.reported", "syncwatch.waiting", "syncwatch.config.whereabouts", "bcrypt", "syncwatch.config.webconfig", "syncwatch.parts.web", "syncwatch.exposition.credentials"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert "[]" == done.stdout.strip()
