@@ -217,7 +217,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(_S, _GAUGE, "syncwatch_event_loop_lag_seconds", "Highest delay of the event loop in the last 60 s."),
     Definition(_S, _COUNTER, "syncwatch_statefile_write_failures_total", "Times the state file could not be written.", absent="without a state directory"),
     Definition(_S, _GAUGE, "syncwatch_statefile_last_write_timestamp_seconds", "When the state file was last written.", absent="until the first time"),
-    Definition(_S, _GAUGE, "syncwatch_config_last_reload_successful", "1 when the last load of the configuration succeeded."),
+    Definition(_S, _GAUGE, "syncwatch_config_last_reload_successful", "1 when the last load of the configuration, and of the file of web_config, succeeded."),
     Definition(_S, _GAUGE, "syncwatch_config_last_reload_success_timestamp_seconds", "When a configuration was last loaded successfully."),
     Definition(_S, _INFO, "syncwatch_build_info", "What is running. Always 1.", ("version", "python_version", "revision")),
     Definition(_P, _GAUGE, "process_virtual_memory_bytes", "Virtual memory of the process."),

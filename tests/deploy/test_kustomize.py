@@ -336,6 +336,28 @@ def test_a_watcher_gets_the_applications_volume(tmp_path: Path) -> None:
     assert ["syncwatch", "migrate"] == [one["name"] for one in template["spec"]["initContainers"]]
 
 
+def test_a_protected_sidecar_is_probed_and_scraped(tmp_path: Path) -> None:
+    """By the two patches that docs/kubernetes.md shows: the kubelet asks at a port of its own, Prometheus comes with certificate and password."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    (beside,), (monitoring,) = ([yaml.safe_load(block) for block in blocks if word in block] for word in ("syncwatch-web", "basicAuth"))
+    folder = overlay(tmp_path / "app", "component", **beside)
+    container = syncwatch(pod(folder))
+    assert {"syncwatch": 10119, "sync-probes": 10121} == {one["name"]: one["containerPort"] for one in container["ports"]}
+    for probe in ("startupProbe", "livenessProbe"):
+        assert {"path": "/healthz", "port": "sync-probes"} == container[probe]["httpGet"]
+    assert "/run/secrets/syncwatch-web" in {one["mountPath"] for one in container["volumeMounts"]}
+    accepted(tmp_path, objects(folder), VARIANTS["component"])
+    (patch,) = monitoring["patches"]
+    (endpoint,) = named(overlay(tmp_path / "monitor", resources=rendered(DEPLOY / "base"), patches=[patch]), "PodMonitor", "syncwatch")["spec"]["podMetricsEndpoints"]
+    assert ("https", "15s") == (endpoint["scheme"], endpoint["interval"])
+    monitor = copy.deepcopy(named(DEPLOY / "base", "PodMonitor", "syncwatch"))
+    monitor["spec"]["podMetricsEndpoints"] = [endpoint]
+    misspelt = copy.deepcopy(monitor)
+    misspelt["spec"]["podMetricsEndpoints"][0]["basicAuth"]["user"] = misspelt["spec"]["podMetricsEndpoints"][0]["basicAuth"].pop("username")
+    good, bad = wrong([monitor, misspelt])
+    assert ([], 1) == (good, len(bad))
+
+
 def test_two_applications_of_one_namespace_have_names_of_their_own(tmp_path: Path) -> None:
     """By the patch that docs/kubernetes.md shows: the same volumes, from another ConfigMap and another Secret."""
     (shown,) = [block for block in re.findall(r"^```yaml\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE) if "agent-syncwatch" in block]

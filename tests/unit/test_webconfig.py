@@ -7,12 +7,16 @@ import re
 import ssl
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from syncwatch.config import ConfigError, check
 from syncwatch.config.decode import default_of, keys_of
@@ -257,6 +261,18 @@ def test_an_encrypted_key_is_an_error_and_no_question(folder: Path) -> None:
     (folder / "locked.key").write_bytes(locked)
     with pytest.raises(ConfigError, match=r"locked\.key: "):
         context(load(written(folder, "tls_server_config: {cert_file: a.pem, key_file: locked.key}")))
+
+
+KEYS = sorted({key for block in (WebConfig, TlsServer, HttpServer, Headers) for key in keys_of(block)} | {"x", "<<", ":", ""})
+LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.binary(max_size=3) | st.sampled_from([HASH, "TLS12", "deny", "RequireAndVerifyClientCert", ".", "a.pem", "a.key"])
+ANYTHING = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5), max_leaves=15)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(st.sampled_from(KEYS), ANYTHING, max_size=4) | ANYTHING)
+def test_any_structure_is_usable_or_mistakes(folder: Path, structure: Any) -> None:
+    """Whatever the file says, also about files; each mistake is one printable line."""
+    assert all(line.isprintable() and line.startswith("web.yaml") for line in said(folder, yaml.safe_dump(structure), dates=True))
 
 
 def test_the_reference_is_what_may_be_written(folder: Path) -> None:
