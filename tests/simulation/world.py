@@ -19,7 +19,7 @@ from syncwatch.core.wire import FrameKind, Protocol
 from syncwatch.protocols.relaycast import Relaycast
 from tests.simulation.facts import Requested
 from tests.simulation.faults import FAITHFUL, Plan, plan, plan_of
-from tests.simulation.harness.course import BrokenInvariantError, Narrator, Verdict
+from tests.simulation.harness.course import Narrator, Verdict
 from tests.simulation.harness.facts import Frame, Kind, Pinged
 from tests.simulation.harness.network import Network
 from tests.simulation.harness.plans import Act
@@ -93,7 +93,7 @@ class World(Shell[Plan, Judge, Relay]):
         ))  # fmt: skip
         self._follow()
         if c.undecided and self.judge.round is None:
-            raise BrokenInvariantError(f"t={self.timeline.now - self.began:.3f}: {c.undecided} undecided and no round open")
+            raise self._broken(f"{c.undecided} undecided and no round open")
         self._knows_its_socket()
         self._calm(self.session.state is State.OPEN and self.judge.round is None)
         if self._pedantic:

@@ -131,14 +131,8 @@ class Course(Generic[AnyPlan, AnyJudge]):
 
     def _lived(self) -> list[str]:
         """Run the schedule to its end; what broke on the way."""
-        timeline = self.timeline
-        for act in self.plan.acts:
-            timeline.at(self.began + act.at, self._acting(act))
-        timeline.at(self.began, self._begin)
-        timeline.after(self.plan.length_s, self._quiet)
         try:
-            while not self.done:
-                self._step()
+            self._course()
         except BrokenInvariantError as broken:
             return [str(broken)]
         except Exception as error:  # any exception out of the core is a finding, with its seed
@@ -147,17 +141,22 @@ class Course(Generic[AnyPlan, AnyJudge]):
             return [f"{type(error).__name__}: {error}"]
         return []
 
-    def _step(self) -> None:
-        """The next thing: a tick where one is due, else what is planned next."""
-        timeline, deadline = self.timeline, math.inf if self._dead else self.session.deadline
-        if deadline > timeline.next:
-            self._ticks = 0
-            timeline.step()
-            return
-        self._ticks = self._ticks + 1 if deadline <= timeline.now else 0
-        timeline.now = max(timeline.now, deadline)
-        self._input(self.session.tick(timeline.now))
-        self._ticked()
+    def _course(self) -> None:
+        timeline = self.timeline
+        for act in self.plan.acts:
+            timeline.at(self.began + act.at, self._acting(act))
+        timeline.at(self.began, self._begin)
+        timeline.after(self.plan.length_s, self._quiet)
+        while not self.done:
+            deadline = math.inf if self._dead else self.session.deadline
+            if deadline <= timeline.next:
+                self._ticks = self._ticks + 1 if deadline <= timeline.now else 0
+                timeline.now = max(timeline.now, deadline)
+                self._input(self.session.tick(timeline.now))
+                self._ticked()
+            else:
+                self._ticks = 0
+                timeline.step()
 
     def _ticked(self) -> None:
         """A few ticks at one moment are enough to do all that was due."""
@@ -200,7 +199,8 @@ class Course(Generic[AnyPlan, AnyJudge]):
                 raise BrokenInvariantError(f"nobody asked for {effect}")
             duty(effect)
         self._inputs += 1
-        self._require(self._inputs < self.MOST_INPUTS, "the session never rests")
+        if self._inputs >= self.MOST_INPUTS:
+            raise self._broken("the session never rests")
         self._check()
 
     def _notify(self, effect: Notify) -> None:
@@ -219,9 +219,12 @@ class Course(Generic[AnyPlan, AnyJudge]):
 
     # -- judging and telling -----------------------------------------------------------------------------------------
 
+    def _broken(self, what: str) -> BrokenInvariantError:
+        return BrokenInvariantError(f"t={self.timeline.now - self.began:.3f}: {what}")
+
     def _require(self, holds: bool, what: str) -> None:
         if not holds:
-            raise BrokenInvariantError(f"t={self.timeline.now - self.began:.3f}: {what}")
+            raise self._broken(what)
 
     def _calm(self, calm: bool) -> None:
         """Remember since when nothing is under way."""

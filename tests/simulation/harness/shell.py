@@ -174,7 +174,7 @@ class Shell(Course[AnyPlan, AnyJudge], Caller, Generic[AnyPlan, AnyJudge, AnySer
     def _adds_up(self, c: CoreLedger | ContinuitySnapshot, h: HeartbeatSnapshot) -> None:
         """What was missed, and what was sent, is accounted for."""
         if c.missed != c.recovered + c.lost + c.unaccounted + c.missing or c.missing < 0:
-            raise BrokenInvariantError(f"t={self.timeline.now - self.began:.3f}: missed {c.missed} != recovered {c.recovered} + lost {c.lost} + unaccounted {c.unaccounted} + missing {c.missing}")
+            raise self._broken(f"missed {c.missed} != recovered {c.recovered} + lost {c.lost} + unaccounted {c.unaccounted} + missing {c.missing}")
         if h.sent != h.acknowledged + h.missed + h.outstanding:
             raise BrokenInvariantError(f"heartbeats do not add up: {h}")
 
