@@ -641,11 +641,12 @@ class Feed(Recovery):
         ledger = self.ledger
         keys, hashes = ledger.identities.newest(IDENTITIES_KEPT)
         floor, before, above = ledger.position(IDENTITIES_KEPT)
+        last, before_last = ledger.newest(IDENTITIES_KEPT)
         feed = FeedPoint(
             scope=self._protocol.scope,
             based=ledger.placed,
-            last=_kept(ledger.last),
-            before_last=_kept(ledger.before_last),
+            last=_kept(last),
+            before_last=_kept(before_last),
             floor=_kept(floor),
             floor_before=before,
             promised=ledger.promised,

@@ -552,9 +552,22 @@ class Journal(Ledger):
         if place is not None:
             floor, before = place
             above = len(self._here) + len(self._earlier) - len({self._first, place[0].number})
-        if above <= kept // 2 or self.last is None:
+        last, before_last = self.newest(kept)
+        if above <= kept // 2 or last is None:
             return floor, before, above
-        return self.last, None if self.before_last is None else self.before_last.number, 0
+        unproven = 0 if self.proven or last is not self.last else len(self._here)
+        return last, None if before_last is None else before_last.number, unproven
+
+    def newest(self, kept: int) -> tuple[Known | None, Known | None]:
+        """The last event delivered and the one before it, for a next process that knows the `kept` newest identities.
+
+        What a connection brought that was not proven yet is not delivered. If it is more than those identities, the log that it is of is the only one that the
+        next process can go on with: everything else it would count again.
+        """
+        if self.proven or len(self._here) <= kept // 2:
+            return self.last, self.before_last
+        before_last, last = heapq.nsmallest(2, heapq.nlargest(2, self._here))
+        return self._here[last], self._here[before_last]
 
     @property
     def promised(self) -> int:

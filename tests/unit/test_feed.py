@@ -695,6 +695,19 @@ def test_a_position_under_another_filter_is_of_another_stream() -> None:
     assert 2 == successor.session.snapshot().lifetime.events, "totals go on"
 
 
+def test_more_than_the_next_process_can_know_by_name_is_not_counted_twice_although_it_was_never_compared() -> None:
+    """A connection after the first, and no answer from the log since: what it brought is of the log that there is."""
+    host = connected(protocol=FeedProtocol(resumes=False, dense=True))
+    host.push("4").drop().pass_time(5.0)
+    host.feed = 503
+    host.open().tick().push("5..1500").pass_time(30.0)
+    successor = FeedHost(resume=through_json(host.session.resume_point(host.now)), protocol=FeedProtocol(resumes=False, dense=True))
+    successor.log = host.write("1501").log
+    successor.start().open().tick().pass_time(70.0)
+    assert {"store": 1} == successor.origins()
+    assert (1498, 0) == (successor.session.snapshot().lifetime.events, successor.session.ledger.resets)
+
+
 @pytest.mark.parametrize("polling", [False, True], ids=["an audit", "a poll"])
 def test_a_process_killed_in_the_middle_of_a_reading_leaves_nothing_to_be_called_missed(polling: bool) -> None:
     """What the pages have compared so far is more than the next process knows by name: it begins behind what was delivered, and counts nothing twice."""

@@ -188,12 +188,16 @@ class Judge:
         result.invented = set(saved.invented)
         result.known = dict.fromkeys(list(saved.known)[-IDENTITIES_KEPT:])
         result.based, result.life, result.fresh, result.excused = True, saved.life, saved.fresh, saved.excused
+        unproven = len(saved.unproven)
+        if unproven > UNCOMPARED_KEPT:  # of whatever log they are: the next process could not tell them from others
+            saved.mine = {row.number: row for row in saved.unproven.values()}
+            result.life, unproven = saved.mine[max(saved.mine)].life, 0
         top = sorted(saved.mine)[-2:]
         result.mine = {number: saved.mine[number] for number in top}
         result.floor, result.floor_before, below = saved.settled
         above = saved.counters.firsts - below
         if above > UNCOMPARED_KEPT and top:
-            above = 0
+            above = unproven
             result.floor, result.floor_before = saved.mine[top[-1]], top[0] if len(top) > 1 else None
             result.excused = saved.mine[top[-1]].life, top[0]  # what the socket left out before it stays unknown
         result.below = -above

@@ -331,6 +331,10 @@ def _early(d: _Draft) -> None:
 def _many(d: _Draft) -> None:
     """More than a next process can remember."""
     at = d.moment(0.05, 0.6)
+    if d.rng.random() < 0.4:  # and has not compared at all, on a connection that is not its first
+        d.drop(at - 1.0)
+        d.add(at - 1.0, "feed", "status", 503)
+        d.add(at + d.rng.uniform(0.0, 20.0), "feed")
     d.add(at, "burst", value=d.rng.choice((200, 300, 600)))
     d.add(at + 0.5, "save")
     d.add(at + 0.6, "crash", value=d.rng.uniform(0.1, 3.0))
