@@ -373,7 +373,10 @@ class Journal(Ledger):
         self._keep()
 
     def _settle_below(self) -> int:
-        """The floor is a new one: what was not compared yet is above it, and nothing else."""
+        """The floor is a new one: what was not compared yet is above it, and nothing else. It is what a next process has to know, so it counts as the newest known."""
+        for arrived in (self._earlier, self._here):
+            for event in arrived.values():
+                self.identities.first(event)
         self._below = self.events - len(self._here) - len(self._earlier)
         return self._below
 
@@ -555,19 +558,26 @@ class Journal(Ledger):
         last, before_last = self.newest(kept)
         if above <= kept // 2 or last is None:
             return floor, before, above
-        unproven = 0 if self.proven or last is not self.last else len(self._here)
-        return last, None if before_last is None else before_last.number, unproven
+        return last, None if before_last is None else before_last.number, len(self._unproven()) if last is self.last else 0
 
     def newest(self, kept: int) -> tuple[Known | None, Known | None]:
         """The last event delivered and the one before it, for a next process that knows the `kept` newest identities.
 
-        What a connection brought that was not proven yet is not delivered. If it is more than those identities, the log that it is of is the only one that the
+        What connections brought that were not proven yet is not delivered. If it is more than those identities, the log that it is of is the only one that the
         next process can go on with: everything else it would count again.
         """
-        if self.proven or len(self._here) <= kept // 2:
+        unproven = self._unproven()
+        if len(unproven) <= kept // 2:
             return self.last, self.before_last
-        before_last, last = heapq.nsmallest(2, heapq.nlargest(2, self._here))
-        return self._here[last], self._here[before_last]
+        last, before_last = heapq.nlargest(2, unproven)
+        return unproven[last], unproven[before_last]
+
+    def _unproven(self) -> dict[int, Event]:
+        """What was brought and is not delivered, above everything that is."""
+        if self.proven and not self._earlier:
+            return {}
+        top = self._top
+        return {number: event for arrived in (self._earlier, self._here) for number, event in arrived.items() if number > top}
 
     @property
     def promised(self) -> int:

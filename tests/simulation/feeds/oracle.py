@@ -188,10 +188,11 @@ class Judge:
         result.invented = set(saved.invented)
         result.known = dict.fromkeys(list(saved.known)[-IDENTITIES_KEPT:])
         result.based, result.life, result.fresh, result.excused = True, saved.life, saved.fresh, saved.excused
-        unproven = len(saved.unproven)
+        higher = {row.number: row for row, _ in saved.pending.values() if row.number > saved.top}
+        unproven = len(higher)
         if unproven > UNCOMPARED_KEPT:  # of whatever log they are: the next process could not tell them from others
-            saved.mine = {row.number: row for row in saved.unproven.values()}
-            result.life, unproven = saved.mine[max(saved.mine)].life, 0
+            saved.mine = higher
+            result.life, unproven = higher[max(higher)].life, 0
         top = sorted(saved.mine)[-2:]
         result.mine = {number: saved.mine[number] for number in top}
         result.floor, result.floor_before, below = saved.settled
@@ -381,9 +382,16 @@ class Judge:
         self.pending.pop(self.floor.identity, None)
         self._forget_up_to_base()
 
+    def _floor_moved(self) -> None:
+        """What was not compared is above the new floor: the next process has to know it, so it becomes the newest known."""
+        self.below = self.counters.firsts - len(self.pending)
+        for identity in self.pending:
+            self.known.pop(identity, None)
+            self.known[identity] = None
+
     def _forget_up_to_base(self) -> None:
         self.pending = {identity: (row, invented) for identity, (row, invented) in self.pending.items() if row.number > self.base}
-        self.below = self.counters.firsts - len(self.pending)
+        self._floor_moved()
         self.settled = self.floor, self.floor_before, self.below
 
     def _closed(self, at: float) -> None:
@@ -526,7 +534,7 @@ class Judge:
         self.waiting = {}
         self.unproven = {}
         self.floor = self.floor_before = None
-        self.below = self.counters.firsts - len(self.pending)
+        self._floor_moved()
         self.settled = None, None, self.below
         self.base = self.head = self.top_at_open = self.promised = 0
         self.resumed, self.compared, self.dialled = False, False, None
@@ -593,7 +601,7 @@ class Judge:
         reading, self.reading = self.reading, None
         if reading is not None and reading.purpose in ("resume", "audit", "poll") and reading.known_log and reading.newest is not None:
             self.floor, self.floor_before = reading.newest, reading.before
-            self.below = self.counters.firsts - len(self.pending)
+            self._floor_moved()
             self._settled_here()
 
     def _settled_here(self) -> None:

@@ -101,7 +101,8 @@ class World(Shell[Plan, Judge, Server]):
         self._entropy = random.Random(rng.random())
         self._make_protocol = protocol or real_protocol
         self._ever: set[str] = set()  # delivered by earlier processes
-        self._restored: set[str] = set()  # of them, what the present one was told
+        self._counted: frozenset[str] = frozenset()  # by all processes, when the state file was written
+        self._restored: frozenset[str] = frozenset()  # the same, of the file that the present one began with
         self._point: ResumePoint | None = None
         self._rng = random.Random(rng.random())
         self._ambushes: list[tuple[str, str, int]] = []
@@ -347,12 +348,17 @@ class World(Shell[Plan, Judge, Server]):
             self.ledger.add(Renewed(self.timeline.now))
             self._input(self.session.credentials(self.timeline.now, None))
 
+    def _act_save(self, act: Act) -> None:
+        super()._act_save(act)
+        if not self._dead:
+            self._counted = self._restored | self.judge.known.keys()
+
     def _revive(self) -> None:
         assert self._saved is not None
         self._point, _ = self._saved
         self._ever.update(self.judge.known)
         super()._revive()
-        self._restored = set(self.judge.known)
+        self._restored = self._counted if self.judge.known else frozenset()  # a fresh start knows nothing
 
 
 SIMULATIONS = {
