@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.benchmarks.detection import page
+from tests.benchmarks.detection import PAGE, page
 from tests.expressions import alerts
 from tests.integration.scenarios import SCENARIOS, Played
 from tests.integration.stage import REAL, Notification
@@ -52,3 +52,10 @@ def test_the_page_is_written_from_the_run() -> None:
     assert "**did not come**" == times["SyncwatchFlapping"]
     assert "not measured: 28.9 h at least" == times["SyncwatchErrorBudgetBurn 3d"]
     assert "One run, 2026-01-01, a machine." in text
+
+
+def test_the_page_is_about_these_faults() -> None:
+    """docs/detection.md, as `make bench` wrote it last: every alert of every fault in its order, none that is not played any more, and each came in time."""
+    text = PAGE.read_text(encoding="utf-8")
+    assert FAULTS == told(text)
+    assert [] == [row for row in table(text) if not re.fullmatch(r"\d+\.\d min|not measured: \d+\.\d h at least", row[-1])]
