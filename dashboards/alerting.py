@@ -134,21 +134,19 @@ class Inhibition(NamedTuple):
 
 UPSTREAM = "connection:syncwatch_connection_info:last2m"
 DOWN_STATES = 'state=~"connecting|reconnecting|failed"'
-WITHOUT_CONNECTION = "connection:syncwatch_connection_down:rate{}"
+LATELY_DOWN = "connection:syncwatch_connection_down:ratio_rate2m"
+MOSTLY_DOWN = "connection:syncwatch_connection_down:rate5m"
 HEALTH = "upstream:syncwatch_health_seconds:rate5m"
 UNHEALTHY = "upstream:syncwatch_unhealthy:ratio_rate{}"
 
 
-def _down(seconds: float) -> Record:
-    def expression(t: Terms) -> str:
-        seconds_in = t.back("syncwatch_connection_state_seconds_total", seconds, DOWN_STATES)
-        return f"sum without (state) (rate({seconds_in}))\n{t.to_upstream()}"
+def _down(t: Terms, seconds: float) -> str:
+    return f"sum without (state) (rate({t.back('syncwatch_connection_state_seconds_total', seconds, DOWN_STATES)}))"
 
-    comment = (
-        "Share of the time that a connection spends without a connection, from the sidecar's own clock: a flap between two scrapes counts, "
-        "and no flap resets it."
-    )
-    return Record(WITHOUT_CONNECTION.format(duration(seconds)), expression, comment if seconds == 2 * MINUTE_S else "")
+
+def _lately_down(t: Terms) -> str:
+    every = t.back("syncwatch_connection_state_seconds_total", 2 * MINUTE_S)
+    return f"{_down(t, 2 * MINUTE_S)}\n/\nsum without (state) (rate({every}))\n{t.to_upstream()}"
 
 
 def _upstream(t: Terms) -> str:
@@ -180,12 +178,12 @@ avg_over_time(up{{{t.scope.named}}}[{lately}]) < 0.5"""
 
 
 def _upstream_down(t: Terms) -> str:
-    down = f'{WITHOUT_CONNECTION.format("2m")}{{upstream!=""}}'
+    down = f'{LATELY_DOWN}{{upstream!=""}}'
     refused = t.reason("unauthorized", "forbidden").replace("\n", "\n      ")
-    every = f"count by (upstream) (count without (job) ({down}))"
+    every = f"count by (upstream) (count by (upstream, instance, connection) ({down}))"
     return f"""\
 count by (upstream) (
-  count without (job) (
+  count by (upstream, instance, connection) (
     {down} > 0.5
     unless on (job, instance, connection)
       {refused}
@@ -200,7 +198,7 @@ and
 
 def _connection_down(t: Terms) -> str:
     told = f"unless on (upstream)\n{t.fired(5 * MINUTE_S, 'upstream', 'SyncwatchUpstreamDown')}"
-    return f"{WITHOUT_CONNECTION.format('5m')} > 0.5\nand\n{WITHOUT_CONNECTION.format('2m')} > 0.25\n{told}"
+    return f"{MOSTLY_DOWN} > 0.5\nand\n{LATELY_DOWN} > 0.25\n{told}"
 
 
 def _stream_unverified(t: Terms) -> str:
@@ -279,7 +277,9 @@ def _service(t: Terms) -> str:
 def _config_or_state(t: Terms) -> str:
     reload = f'label_replace({t.last("syncwatch_config_last_reload_successful")} == 0, "what", "configuration", "", "")'
     state = t.back("syncwatch_statefile_write_failures_total", 15 * MINUTE_S)
-    return f'{reload}\nor\nlabel_replace(increase({state}) > 0, "what", "state file", "", "")'
+    still = t.back("syncwatch_statefile_write_failures_total", 5 * MINUTE_S)
+    failing = f"increase({state}) > 0 and increase({still}) > 0"
+    return f'{reload}\nor\nlabel_replace({failing}, "what", "state file", "", "")'
 
 
 def _health(t: Terms) -> str:
@@ -335,9 +335,10 @@ def _burning(burn: Burn) -> Alert:
         found = f"{long} > {limit}\nand\n{short} > {limit}\nand\n{known}"
         if burn.severity != "critical":
             return found
-        everybody = f"unless on (upstream)\n{t.fired(burn.short_s, 'upstream', 'SyncwatchUpstreamDown')}"
+        since_s = burn.short_s + 15 * MINUTE_S  # an outage may leave an incident, which is held for 10 min
+        everybody = f"unless on (upstream)\n{t.fired(since_s, 'upstream', 'SyncwatchUpstreamDown')}"
         paged = t.fired(
-            burn.short_s,
+            since_s,
             "job, upstream, instance, connection",
             "SyncwatchCredentialsRefused",
             "SyncwatchStreamUnverified",
@@ -349,12 +350,12 @@ def _burning(burn: Burn) -> Alert:
     pace = "Faster than" if burn.times == 1 else f"{burn.times:g} times as fast as"
     comment = (
         f"{pace} the budget allows, over {duration(burn.long_s)} and still over the last {duration(burn.short_s)}. "
-        "What is known for less than half of that is not judged: bad first minutes are no trend."
+        "What was not known half of that ago is not judged: bad first minutes are no trend."
     )
     if burn.severity == "critical":
         comment += (
-            " Not for what has paged in the short window: a server that was down for everybody, or as many connections as were refused or not verified. "
-            "They may be well again, and are still in the windows."
+            " Not for what has paged in the short window or shortly before: a server that was down for everybody, or as many connections as were refused or not "
+            "verified. They may be well again, and are still in the windows, as are the incidents that they left."
         )
     return Alert(
         "SyncwatchErrorBudgetBurn",
@@ -382,8 +383,17 @@ GROUPS = (
                 "Whose server it is. What was said last counts for 2 min, here as in the alerts: one scrape that fails must not begin every `for` anew. Of two "
                 "servers in that time, of a connection that was given another one, one is taken.",
             ),
-            _down(2 * MINUTE_S),
-            _down(5 * MINUTE_S),
+            Record(
+                LATELY_DOWN,
+                _lately_down,
+                "Share of a sidecar's own time that a connection spends without a connection: a flap between two scrapes counts, no flap resets it, and one "
+                "that has just started counts at once.",
+            ),
+            Record(
+                MOSTLY_DOWN,
+                lambda t: f"{_down(t, 5 * MINUTE_S)}\n{t.to_upstream()}",
+                "The same of 5 min, whether the sidecar lived through them or not.",
+            ),
             Alert(
                 "SyncwatchAbsent",
                 "warning",
@@ -410,7 +420,7 @@ GROUPS = (
                 _upstream_down,
                 "A sync server is down for most of those who connect to it.",
                 "{{ $value | humanizePercentage }} of the connections to {{ $labels.upstream }} are down. It is the server or the way to it, not one of them.",
-                "More than half of at least three connections; what two jobs scrape counts once. Refused credentials are a cause of their own, and do not count as down here.",
+                "More than half of at least three connections; what two jobs scrape as the same instance counts once. Refused credentials are a cause of their own, and do not count as down here.",
             ),
             Alert(
                 "SyncwatchConnectionDown",

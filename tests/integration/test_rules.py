@@ -146,11 +146,15 @@ tests:
         exp_alerts:
           - exp_labels: {{cluster: eu, upstream: "https://eu.example:443", {labels}}}
           - exp_labels: {{cluster: us, upstream: "https://us.example:443", {labels}}}
+      - eval_time: 20m
+        alertname: SyncwatchUpstreamDown
+        exp_alerts:
+          - exp_labels: {{cluster: eu, upstream: "http://relay.default.svc:80", severity: critical}}
 """
 
 
 def test_several_clusters_are_told_apart_as_the_page_says(promtool: str, tmp_path: Path) -> None:
-    """docs/alerts.md: one command gives both files the label; the same pod in two clusters is then two, each with its own server."""
+    """docs/alerts.md: one command gives both files the label; the same pod in two clusters is then two, each with its own server; an address that both know is two servers."""
     (command,) = re.findall(r"```sh\n(sed -i .*)\n```", (ROOT / "docs" / "alerts.md").read_text())
     series = [
         f"""      - {{series: '{metric}{{cluster="{cluster}",job="sidecars",instance="prod/agent-0",connection="cast",{more}}}', values: '{values}'}}"""
@@ -158,6 +162,15 @@ def test_several_clusters_are_told_apart_as_the_page_says(promtool: str, tmp_pat
         for metric, more, values in (
             ("syncwatch_connection_info", f'upstream="https://{cluster}.example:443"', "1x60"),
             ("syncwatch_connection_state_seconds_total", 'state="reconnecting"', "0+30x60"),
+        )
+    ]
+    series += [
+        f"""      - {{series: '{metric}{{cluster="{cluster}",job="sidecars",instance="prod/{name}",connection="cast",{more}}}', values: '{values}'}}"""
+        for cluster, state in (("eu", "reconnecting"), ("us", "open"))
+        for name in "abc"
+        for metric, more, values in (
+            ("syncwatch_connection_info", 'upstream="http://relay.default.svc:80"', "1x60"),
+            ("syncwatch_connection_state_seconds_total", f'state="{state}"', "0+30x60"),
         )
     ]
     labels = "job: sidecars, instance: prod/agent-0, connection: cast, severity: warning"
@@ -172,7 +185,7 @@ def test_several_clusters_are_told_apart_as_the_page_says(promtool: str, tmp_pat
     done = _run(promtool, "test", "rules", "case.yaml", at=tmp_path)
     assert 0 == done.returncode, done.stdout + done.stderr
     equal = [one["equal"] for one in yaml.safe_load((tmp_path / "alertmanager.yaml").read_text())["inhibit_rules"]]
-    assert all("cluster" in labels for labels in equal if "job" in labels)
+    assert all("cluster" in labels for labels in equal)
 
 
 def test_prometheus_parses_every_query(promtool: str, tmp_path: Path) -> None:
