@@ -321,18 +321,21 @@ def join(token: str, name: str, identity_file: str, mail_dir: str | None, state_
 
 
 @check.command("rules")
-@click.argument("file", type=click.Path())
-def check_rules(file: str) -> None:
-    """Whether the Prometheus rules in FILE ask for what syncwatch exports; a line for each mistake, exit code 2 if there is one.
+@click.argument("files", type=click.Path(), nargs=-1, required=True, metavar="FILE...")
+def check_rules(files: tuple[str, ...]) -> None:
+    """Whether the Prometheus rules in each FILE ask for what syncwatch exports; a line for each mistake, exit code 2 if there is one.
 
+    A FILE holds groups, or PrometheusRules among whatever else there is for Kubernetes. What rules in one FILE record, those in all may ask for.
     The language itself is promtool's to check: promtool check rules FILE.
     """
-    from syncwatch.alertrules import check as check_file
+    from syncwatch.alertrules import check as check_files
 
-    checked = check_file(file)
-    if checked.mistakes:
-        _fail("\n".join(checked.mistakes))
-    click.echo(f"{file}: ok, {checked.rules} rules")
+    checked = check_files(files)
+    mistakes = [line for one in checked for line in one.mistakes]
+    if mistakes:
+        _fail("\n".join(mistakes))
+    for one in checked:
+        click.echo(f"{one.file}: ok, {one.rules} rule{'' if one.rules == 1 else 's'}")
 
 
 @main.command("export")

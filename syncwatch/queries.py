@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from syncwatch.core.health import Component, Health, Reason
@@ -98,12 +98,12 @@ def selectors(expression: str) -> list[Selector]:
     return list(_selectors(*_read(expression)).values())
 
 
-def misunderstood(expression: str) -> list[str]:
-    """What an expression asks syncwatch for in vain, a sentence each. Raises: UnreadableError."""
+def misunderstood(expression: str, recorded: Collection[str] = ()) -> list[str]:
+    """What an expression asks syncwatch for in vain, a sentence each. What rules have `recorded` is theirs, however it is called. Raises: UnreadableError."""
     tokens, ends = _read(expression)
     found = _selectors(tokens, ends)
-    said = [text for selector in found.values() for text in _selector(selector)]
-    said += [text for place in range(len(tokens)) for text in _list(tokens, ends, found, place)]
+    said = [text for selector in found.values() for text in _selector(selector, recorded)]
+    said += [text for place in range(len(tokens)) for text in _list(tokens, ends, found, place, recorded)]
     return list(dict.fromkeys(said))
 
 
@@ -160,10 +160,10 @@ def _matchers(metric: str, tokens: Sequence[_Token]) -> tuple[str, tuple[tuple[s
         if three[0].kind == "string" and _text(tokens, place + 1) in {"", ","}:
             metric = metric or _unquoted(three[0].text)
             place += 1
-        elif [one.kind for one in three] != ["name", "match", "string"] or three[1].text == "==":
+        elif three[0].kind not in {"name", "string"} or [one.kind for one in three[1:]] != ["match", "string"] or three[1].text == "==":
             raise UnreadableError(f"the matchers of {metric or 'a selector'} are label=\"value\" with = != =~ or !~, separated by commas")
         else:
-            label, operator, value = three[0].text, three[1].text, _unquoted(three[2].text)
+            label, operator, value = _label(three[0]), three[1].text, _unquoted(three[2].text)
             if (label, operator) == (NAME, "="):
                 metric = value
             else:
@@ -175,28 +175,42 @@ def _matchers(metric: str, tokens: Sequence[_Token]) -> tuple[str, tuple[tuple[s
     return metric, tuple(matchers)
 
 
+def _label(token: _Token) -> str:
+    """Names of labels may stand in quotes since Prometheus 3."""
+    return _unquoted(token.text) if token.kind == "string" else token.text
+
+
 def _unquoted(text: str) -> str:
     return text[1:-1] if text[0] == "`" else re.sub(r"\\(.)", lambda match: ESCAPED.get(match[1], match[1]), text[1:-1])
 
 
-def _metrics(selector: Selector) -> Sequence[str] | None:
+def _ours(name: str, recorded: Collection[str]) -> bool:
+    """Whether a name, or a way through a pattern, can be nobody's but syncwatch's: it exports no name with a colon, and leaves them to rules."""
+    return name.startswith(OURS) and ":" not in name.replace("(?:", "") and name not in recorded
+
+
+def _patterns(selector: Selector) -> Sequence[str]:
+    """Those for its name, if nothing can be meant but what is called as ours."""
+    patterns = [value for label, operator, value in selector.matchers if (label, operator) == (NAME, "=~") and not TEMPLATE.search(value)]
+    return patterns if patterns and all(part.startswith(OURS) for part in parts(patterns[0])) else ()
+
+
+def _metrics(selector: Selector, recorded: Collection[str]) -> Sequence[str] | None:
     """The exported metrics that it can mean; None if it can mean anything else."""
     if selector.metric:
-        return [name for name in (selector.metric,) if name in EXPORTED] if selector.metric.startswith(OURS) else None
-    patterns = [value for label, operator, value in selector.matchers if (label, operator) == (NAME, "=~") and not TEMPLATE.search(value)]
-    if not patterns or not all(part.startswith(OURS) for part in parts(patterns[0])):
+        return [name for name in (selector.metric,) if name in EXPORTED] if _ours(selector.metric, recorded) else None
+    patterns = _patterns(selector)
+    if not patterns or matched(patterns[0], recorded) or not all(_ours(part, recorded) for part in parts(patterns[0])):
         return None
     return matched(patterns[0], EXPORTED)
 
 
-def _selector(selector: Selector) -> Iterator[str]:
+def _selector(selector: Selector, recorded: Collection[str]) -> Iterator[str]:
     """What one of them asks for in vain."""
-    metrics = _metrics(selector)
-    if metrics is None:
-        return
-    asked = [selector.metric] if selector.metric else [text for label, operator, value in selector.matchers if (label, operator) == (NAME, "=~") for text in in_vain(value, EXPORTED)]
+    metrics = _metrics(selector, recorded)
+    asked = [selector.metric] if selector.metric else [text for value in _patterns(selector) for text in in_vain(value, [*EXPORTED, *recorded])]
     for name in asked:
-        if name not in EXPORTED:
+        if name not in EXPORTED and _ours(name, recorded):
             yield f"{name} is exported by no syncwatch of this version{near(name, EXPORTED)}"
     if not metrics:
         return
@@ -232,19 +246,21 @@ def _those(labels: Sequence[str]) -> str:
     return f"; it has {', '.join(labels)}" if labels else "; it has none"
 
 
-def _list(tokens: Sequence[_Token], ends: Mapping[int, int], found: Mapping[int, Selector], place: int) -> Iterator[str]:
+def _list(
+    tokens: Sequence[_Token], ends: Mapping[int, int], found: Mapping[int, Selector], place: int, recorded: Collection[str]
+) -> Iterator[str]:
     """What a list of labels asks for in vain, if one begins here: labels that nothing has of what it is about."""
     word = tokens[place].text.lower()
     if tokens[place].kind != "name" or word not in LISTS or _text(tokens, place + 1) != "(":
         return
     begin, end = _about(tokens, ends, place) if word in {"by", "without"} else (0, len(tokens))
-    known = [_metrics(selector) if selector.metric != "up" else () for at, selector in found.items() if begin <= at < end]
+    known = [_metrics(selector, recorded) if selector.metric != "up" else () for at, selector in found.items() if begin <= at < end]
     if any(metrics is None for metrics in known) or not any(known):
         return
     labels = [label for metrics in known for metric in metrics or () for label in EXPORTED[metric]]
     labels += [label for at in range(begin, end) for label in _made(tokens, ends, at)]
-    for kind, label in tokens[place + 2 : ends[place + 1]]:
-        if kind == "name" and label not in labels and _foreign(label, labels, drops=word in DROPS):
+    for label in (_label(one) for one in tokens[place + 2 : ends[place + 1]] if one.kind in {"name", "string"}):
+        if label not in labels and _foreign(label, labels, drops=word in DROPS):
             yield f"{word} ({label}): nothing there has a label {label}{near(label, labels)}"
 
 

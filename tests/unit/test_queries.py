@@ -65,6 +65,11 @@ UP = "syncwatch_connection_up"
         (f"{UP} * ignoring (upstrem) syncwatch_connection_info", f"ignoring (upstrem): nothing there has a label upstrem{NEAR} upstream?"),
         (f"{UP} * on (connection) group_left (upsteam) syncwatch_connection_info", f"group_left (upsteam): nothing there has a label upsteam{NEAR} upstream?"),
         ("up * on (job, instance) group_right (mod) syncwatch_watcher_info", f"group_right (mod): nothing there has a label mod{NEAR} mode?"),
+        ('{"syncwatch_connection_state","state"="opened"}', f"syncwatch_connection_state: state is never opened{NEAR} open?"),
+        ('syncwatch_connection_state{"stat"="open"}', f"syncwatch_connection_state has no label stat{NEAR} state?"),
+        ('{"__name__"="syncwatch_connection_upp"}', f"syncwatch_connection_upp is exported by no syncwatch of this version{NEAR} {UP}?"),
+        (f'sum by ("conection") ({UP})', f"by (conection): nothing there has a label conection{NEAR} connection?"),
+        ('{__name__=~"syncwatch_(connection|wacher)_up|syncwatch_team:up"}', f"syncwatch_wacher_up is exported by no syncwatch of this version{NEAR} syncwatch_watcher_up?"),
         ('count_values by (conection) ("v", syncwatch_connection_up)', f"by (conection): nothing there has a label conection{NEAR} connection?"),
     ],
 )
@@ -97,11 +102,32 @@ def test_what_is_asked_in_vain(expression: str, said: str) -> None:
         '{"syncwatch_connection_up",connection="a"}',
         'syncwatch_connection_up{connection="a\\"},b{"}',
         "on_call_total or by or sum(without)",
+        'syncwatch_team:lost:rate5m{conection="a"} or sum by (conection) (syncwatch_team:lost:rate5m)',
+        '{__name__=~"syncwatch_team:.+",conection="a"} or {__name__=~"(?:syncwatch_team:lost|syncwatch_connection_up)"}',
+        '{"connection"="x"} or {"my.metric","connection"!="x"} or {"syncwatch_connection_up",connection="a"} or syncwatch_connection_up{"connection"=~"x","team.name"="y",}',
+        'sum by ("connection", "team.name") (syncwatch_connection_up)',
     ],
 )
 def test_what_is_right_or_not_ours_passes(expression: str) -> None:
     """Labels of targets, patterns, comments, strings, labels that are made, templates and other people's metrics are nothing to judge."""
     assert [] == misunderstood(expression)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        'syncwatch_sli{conection="a"} < 1',
+        "sum by (conection) (syncwatch_sli)",
+        '{"syncwatch_sli"} or {__name__="syncwatch_sli",conection="a"}',
+        '{__name__=~"syncwatch_(sli|connection_up)",conection="a"}',
+        '{__name__=~"syncwatch_sl.+"}',
+        'syncwatch_connection_state{state="opened"}',
+    ],
+)
+def test_what_rules_record_is_theirs(expression: str) -> None:
+    """Its labels and words too, and what they record under a name of ours; without the rules each is asked in vain."""
+    assert [] == misunderstood(expression, {"syncwatch_sli", "syncwatch_connection_state"})
+    assert [] != misunderstood(expression)
 
 
 @pytest.mark.parametrize(
