@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
+import click
+import pytest
 import yaml
+from aiohttp import web
 from click.testing import CliRunner
 
 from docs.build import files
 from syncwatch.cli import main
 from syncwatch.config import parse
 from syncwatch.core.states import TRANSITIONS, State, diagram
+from syncwatch.exposition.events import Broadcast
+from syncwatch.exposition.http import Controls, local_app, public_app
 from syncwatch.version import __version__
 
 ROOT = Path(__file__).parents[2]
@@ -60,12 +67,44 @@ def test_what_is_typed_after_make_run_is_where_make_run_put_it() -> None:
     assert {__version__} == set(re.findall(r"(?:@v|syncwatch:)(\d[\d.]*\d)", install))
 
 
-def test_every_command_shown_exists() -> None:
-    """Commands in the tables answer --help."""
-    named = {re.split(r"[\[]| [a-z]+\\\|", re.sub("FILE|TOKEN|DIR", "", name))[0].strip() for name in re.findall(r"^\| `syncwatch ([^`]+)`", README, re.MULTILINE)}
-    assert named == {"run", "demo", "status", "gate", "check config", "check rules", "export", "relay", "tps join"}
+def _commands(group: click.Group, before: str = "") -> Iterator[str]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{before}{name} ")
+        else:
+            yield before + name
+
+
+def test_the_table_shows_every_command() -> None:
+    """Each command of the CLI is in it, nothing else is, and each answers --help."""
+    named = [re.split(r"[\[]| [a-z]+\\\|", re.sub(r"FILE(\.\.\.)?|TOKEN|DIR", "", name))[0].strip() for name in re.findall(r"^\| `syncwatch ([^`]+)`", README, re.MULTILINE)]
+    assert sorted(_commands(main)) == sorted(named)
     for name in named:
         assert 0 == CliRunner().invoke(main, [*name.split(), "--help"]).exit_code
+
+
+def _routes(app: web.Application) -> list[str]:
+    """Paths, with the methods that are not GET before them; parts that stand for others in capitals."""
+    of_router = ((route.method, re.sub(r"\{(\w+)\}", lambda part: part[1].upper(), route.resource.canonical)) for route in app.router.routes() if route.resource)
+    return sorted(path if method == "GET" else f"{method} {path}" for method, path in of_router if method != "HEAD")
+
+
+def _unasked() -> NoReturn:
+    pytest.fail("nothing is asked here")
+
+
+@pytest.mark.parametrize(
+    ("listener", "app"),
+    [
+        ("listen", lambda: public_app(_unasked, lambda *_: _unasked())),
+        ("local_listen", lambda: local_app(_unasked, Controls(), Broadcast())),
+    ],
+)
+def test_the_tables_show_every_route(listener: str, app: Callable[[], web.Application]) -> None:
+    """Each route of the two listeners is in its table, and nothing else is."""
+    table = README.partition(f"| on `{listener}` (")[2].partition("\n\n")[0]
+    cells = re.findall(r"^\| (`.*?`) \|(?: |$)", table, re.MULTILINE)
+    assert _routes(app()) == sorted(path.partition("?")[0] for cell in cells for path in re.findall("`([^`]+)`", cell))
 
 
 def test_every_link_leads_somewhere() -> None:
