@@ -307,6 +307,7 @@ class _Work:
         self.refused = 0
         self.refusal = ""
         self.changed: list[str] = []
+        self.held: set[str] = set()  # whose deletion was refused
 
     def run(self, paths: tuple[str, ...] | None) -> None:
         """Rounds until nothing changes under our hands."""
@@ -511,6 +512,7 @@ class _Work:
         if not ruling.allowed:
             self.refused += ruling.refused
             self.refusal = ruling.why
+            self.held.update(wanted)
             self.left.update(dict.fromkeys(wanted, f"not deleted from the {side}: {ruling.why}"))
             return
         target, source = self.trees[side], self.trees[side.other]
@@ -599,14 +601,15 @@ class _Work:
         was = None if known is None or there is None or conflict else known.proof(side, there)
         rules = self.pair.rules
         done = []
-        if there is None and path in listings[side].directories and side is Side.MOUNT and self._needed(path, listings[side]):
-            self.left[path] = "a directory of the mount stands there"
+        wins = self._wins(path, side, listings)
+        if there is None and path in listings[side].directories and not wins and (side is Side.PROJECT or self._needed(path, listings[side])):
+            self.left[path] = f"a directory of the {side} stands there"
             return
         copied_it = self._try(
             path,
             "copied",
             lambda: done.append(
-                target.copy_from(source, path, there, lambda mode: rules.mode(path, side, mode), stamp, side is Side.PROJECT, was)
+                target.copy_from(source, path, there, lambda mode: rules.mode(path, side, mode), stamp, wins, was)
             ),
         )
         for place, kept in target.moved_aside:
@@ -624,6 +627,23 @@ class _Work:
             self.again.append(path)
         if conflict or copied.aside is not None:
             self._kept(path, copied.aside)
+
+    def _wins(self, path: str, side: Side, listings: dict[Side, Listing]) -> bool:
+        """Whether a file that is to be copied to this side moves beside what stands there: a directory in its place, or a file in the place of one of its directories.
+
+        The mount does so, but never with what flows into the mount only: there the project does.
+        """
+        kind = self.pair.rules.kind
+        one_way = kind(path) is not Kind.BOTH or any(kind(above) is not Kind.BOTH for above in parents(path))
+        below = []
+        if path in listings[side].directories:
+            start = path + "/"
+            below = [one for one in listings[side].files if one.startswith(start)]
+        if side is Side.PROJECT:
+            return not one_way and all(kind(one) is Kind.BOTH for one in below)
+        if not self.held.isdisjoint((*parents(path), *below)):
+            return False  # nobody changed it: it is only not deleted yet
+        return one_way or (bool(below) and all(kind(one) is not Kind.BOTH for one in below))
 
     def _needed(self, path: str, listing: Listing) -> bool:
         start = path + "/"

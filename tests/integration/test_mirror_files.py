@@ -566,6 +566,68 @@ def test_a_directory_in_the_mount_where_the_project_has_a_file(scene: Scene) -> 
     assert {"d/a/b": b"inside", kept: b"file"} == scene.files(Side.MOUNT) == scene.files(Side.PROJECT)
 
 
+@pytest.mark.parametrize("path", [".git/refs/heads/feature", "locked/feature"])
+@pytest.mark.parametrize("known", [False, True])
+def test_where_the_project_wins_a_file_of_the_mount_makes_way_for_a_directory(tmp_path: Path, path: str, known: bool) -> None:
+    """A branch `feature` made or changed in the mount, and `feature/x` in the project: the mount's is kept beside, and nothing waits any more."""
+    scene = Scene(tmp_path, read_only=("locked/",))
+    old(scene.project / (path if known else f"{path}2"), b"first")
+    scene.compare()
+    (scene.mount / path).unlink(missing_ok=True)
+    (scene.mount / path).write_bytes(b"agent's")
+    (scene.project / path).unlink(missing_ok=True)
+    old(scene.project / path / "x", b"project's")
+    reports = [scene.compare() for _ in range(3)]
+    assert (True, {}) == (reports[-1].clean, reports[-1].left)
+    (kept,) = [one for report in reports for one in report.conflicts]
+    assert kept.startswith(f"{path}.conflict-")
+    assert b"agent's" == scene.files(Side.MOUNT)[kept]
+    assert b"project's" == scene.files(Side.MOUNT)[f"{path}/x"] == scene.files(Side.PROJECT)[f"{path}/x"]
+    assert kept not in scene.files(Side.PROJECT)
+
+
+@pytest.mark.parametrize("path", [".git/refs/heads/feature", "locked/feature"])
+def test_where_the_project_wins_a_directory_of_the_mount_makes_way_for_a_file(tmp_path: Path, path: str) -> None:
+    """The other way round: the directory is kept beside, whole."""
+    scene = Scene(tmp_path, read_only=("locked/",))
+    old(scene.mount / path / "x", b"agent's")
+    scene.compare()
+    old(scene.project / path, b"project's")
+    reports = [scene.compare() for _ in range(3)]
+    assert (True, {}) == (reports[-1].clean, reports[-1].left)
+    (kept,) = [one for report in reports for one in report.conflicts]
+    assert {path: b"project's", f"{kept}/x": b"agent's"} == scene.files(Side.MOUNT)
+    assert {path: b"project's"} == scene.files(Side.PROJECT)
+
+
+@pytest.mark.parametrize("name", [".git", "locked"])
+def test_a_file_in_place_of_a_directory_that_flows_into_the_mount_only(tmp_path: Path, name: str) -> None:
+    """Whoever replaces all of it in the mount has changed nothing in the project, and finds the file beside."""
+    scene = Scene(tmp_path, read_only=("locked/",))
+    for one in "abc":
+        old(scene.project / name / one)
+    scene.compare()
+    shutil.rmtree(scene.mount / name)
+    (scene.mount / name).write_bytes(b"agent's")
+    reports = [scene.compare() for _ in range(3)]
+    assert (True, {}) == (reports[-1].clean, reports[-1].left)
+    (kept,) = [one for report in reports for one in report.conflicts]
+    wanted = {f"{name}/{one}": b"old" for one in "abc"} | {kept: b"agent's"}
+    assert wanted == scene.files(Side.MOUNT) == scene.files(Side.PROJECT)
+
+
+@pytest.mark.parametrize("name", [".git", "locked"])
+def test_a_directory_of_the_mount_in_which_nothing_may_flow_back(tmp_path: Path, name: str) -> None:
+    """Where the project has a file of that name (as a worktree has `.git`), it is not waited for files that never come: the directory is kept beside."""
+    scene = Scene(tmp_path, read_only=("locked/",))
+    old(scene.mount / name / "x", b"agent's")
+    old(scene.project / name, b"project's")
+    reports = [scene.compare() for _ in range(3)]
+    assert (True, {}) == (reports[-1].clean, reports[-1].left)
+    (kept,) = [one for report in reports for one in report.conflicts]
+    assert {name: b"project's", f"{kept}/x": b"agent's"} == scene.files(Side.MOUNT) == scene.files(Side.PROJECT)
+
+
 # ------------------------------------------------------------------ deletions that are none
 
 
