@@ -678,5 +678,24 @@ async def test_any_number_of_windows_share_one_stream(devtools: str) -> None:
         assert [] == [each.errors for _, each in windows if each.errors]
 
 
+async def test_the_windows_of_two_sidecars_behind_one_origin_are_strangers(devtools: str) -> None:
+    """A proxy that has one at /a/ and one at /b/: each page has its own sidecar's stream and shows its notices alone."""
+    both, events = web.Application(), {"a": Broadcast(), "b": Broadcast()}
+    for name, broadcast in events.items():
+        both.add_subapp(f"/{name}/", local_app(snapshot, Controls(), broadcast, None))
+    async with TestServer(both) as server, page(devtools) as first, page(devtools) as second:
+        pages = {"a": first, "b": second}
+        for name, each in pages.items():
+            await each.open(str(server.make_url(f"/{name}/")))
+            await each.until("document.querySelector('#stream').innerText === 'live'")
+        for name, each in pages.items():
+            await each.until("streaming !== null")
+            events[name].publish(Notify(Notice.STATE, WALL_S, {"connection": f"only-{name}"}))
+        for name, each in pages.items():
+            await each.until(f"document.querySelector('#notices').textContent.includes('only-{name}')")
+        for name, each in pages.items():
+            assert 1 == await each.run("document.querySelectorAll('#notices li').length"), name
+
+
 WINDOWS = 8
 """A browser allows six connections to one server."""
