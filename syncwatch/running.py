@@ -14,7 +14,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from syncwatch.config import Config
+    from syncwatch.config.whereabouts import Doors
 
 USAGE = 2
 
@@ -70,18 +74,21 @@ def sidecar(path: str | None, wait: bool = False) -> NoReturn:
         file = ConfigFile(config_path(path, os.environ), dict(os.environ))
     except ConfigError as error:
         _fail(str(error))
+    wait = wait and not file.told_once()  # there will never be another one
     loaded: Config | ConfigError
+    where: Config | Doors
+    text = None
     try:
-        loaded = file.startable(file.text())
+        text = file.text()
+        loaded = where = file.startable(text)
     except ConfigError as error:
         if not wait:
             _fail(str(error))
         from syncwatch.config.whereabouts import doors
 
-        loaded, log = error, doors(file.path, file.environ).log
-    else:
-        log = loaded.log
-    logs.configure(log.level, log.format)
+        loaded, where = error, doors(text, str(file.path), file.environ)
+    del text
+    logs.configure(where.log.level, where.log.format)
 
     with sparing_aiohttp():
         from syncwatch.app import App
@@ -108,7 +115,7 @@ def sidecar(path: str | None, wait: bool = False) -> NoReturn:
 
     async def begun(stop: asyncio.Event) -> App | None:
         """The one that runs, at last; None: it was to stop before. Raises: ConfigError, unless it is to wait."""
-        found, tried = loaded, False
+        found, said, tried = loaded, where, False
         while True:
             if isinstance(found, Config):
                 try:
@@ -116,10 +123,11 @@ def sidecar(path: str | None, wait: bool = False) -> NoReturn:
                 except ConfigError as error:
                     if not wait:
                         raise
+                    said = found
                     found, tried = error, True
             from syncwatch.waiting import Waiting
 
-            waiting = Waiting(file, str(found).splitlines(), tried)
+            waiting = Waiting(file, said, str(found).splitlines(), tried)
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, waiting.reload.hangup)
             config = await waiting.until(stop)
             if config is None:

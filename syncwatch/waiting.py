@@ -15,7 +15,7 @@ import structlog
 
 from syncwatch.app import AddressInUse, App
 from syncwatch.config import Address, Config, ConfigFile, Plan
-from syncwatch.config.whereabouts import doors
+from syncwatch.config.whereabouts import Doors
 from syncwatch.core.monitor import HealthSettings
 from syncwatch.core.resume import ResumePoint, ServiceRecord
 from syncwatch.exposition import web
@@ -68,12 +68,11 @@ class Awaiting(Reload):
 
 
 class Waiting(App):
-    """Serves from `until` on. `mistakes`: why there is no configuration, a line each; not none. `tried`: the file is right, and something else was not to be had."""
+    """Serves from `until` on, at `where`. `mistakes`: why there is no configuration, a line each; not none. `tried`: the file is right, and something else was not to be had."""
 
     reload: Awaiting
 
-    def __init__(self, file: ConfigFile, mistakes: Sequence[str], tried: bool = False) -> None:
-        where = doors(file.path, file.environ)
+    def __init__(self, file: ConfigFile, where: Doors | Config, mistakes: Sequence[str], tried: bool = False) -> None:
         keys = {key: getattr(where, key) for key in ("listen", "local_listen", "probes_listen", "web_config", "gate_file")}
         super().__init__(Config(**keys, auto_reload_s=RETRY_S if tried else LOOK_S))
         self._usable: asyncio.Future[Config] = asyncio.get_running_loop().create_future()

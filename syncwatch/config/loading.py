@@ -108,7 +108,10 @@ class ConfigFile(msgspec.Struct, frozen=True):
 
     def told_once(self) -> bool:
         """Whether it is a pipe or the like: what it said it will not say again."""
-        return self.path.is_fifo() or self.path.is_char_device() or self.path.is_socket()
+        try:
+            return self.path.is_fifo() or self.path.is_char_device() or self.path.is_socket()
+        except OSError:  # nobody may look there
+            return False
 
     def text(self) -> str:
         """What it says now. Raises: ConfigError."""

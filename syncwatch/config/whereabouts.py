@@ -64,17 +64,17 @@ class Doors(Block, frozen=True, kw_only=True):
     log: Log = Log()
 
 
-def doors(path: Path, environ: Mapping[str, str]) -> Doors:
-    """Out of a configuration file and the environment; each key by itself, so that whatever cannot be read has its default.
+def doors(text: str | None, file: str, environ: Mapping[str, str]) -> Doors:
+    """Out of what a configuration file said (None: it could not be read) and the environment; each key by itself, so that whatever cannot be read has its default.
 
     What others could reach would need a token, so that `local_listen` is the default then.
     """
     try:
-        root = compose(read_text(path), str(path))
+        root = None if text is None else compose(text, file)
     except ConfigError:
         root = None
     if not isinstance(root, yaml.MappingNode):
-        nowhere = yaml.Mark(str(path), 0, 0, 0, None, 0)
+        nowhere = yaml.Mark(file, 0, 0, 0, None, 0)
         root = yaml.MappingNode("tag:yaml.org,2002:map", [], nowhere, nowhere)
     written = overridden(root, environ)
     assert isinstance(written, yaml.MappingNode)
@@ -83,7 +83,7 @@ def doors(path: Path, environ: Mapping[str, str]) -> Doors:
         field = keys_of(Doors).get(key.value) if isinstance(key, yaml.ScalarNode) else None
         if field is not None:
             alone = yaml.MappingNode(written.tag, [(key, value)], written.start_mark, written.end_mark)
-            said = decode(alone, Doors, Reading(str(path)), environ)
+            said = decode(alone, Doors, Reading(file), environ)
             if said is not None:
                 found[field.name] = getattr(said, field.name)
     if not found.get("local_listen", Doors().local_listen).loopback:

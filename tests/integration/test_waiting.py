@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +18,21 @@ import yaml
 from syncwatch import waiting
 from syncwatch.app import AddressInUse
 from syncwatch.config import Address, ConfigFile
+from syncwatch.config.whereabouts import Doors
 from tests.integration.kubelet import Prober
-from tests.integration.sidecar import PATIENCE_S, Asked, Rig, Sidecar, command, holds, rig, running, until
+from tests.integration.sidecar import (
+    PATIENCE_S,
+    PROGRAM,
+    Asked,
+    Rig,
+    Sidecar,
+    command,
+    environment,
+    holds,
+    rig,
+    running,
+    until,
+)
 
 WAIT = "--wait-for-config"
 WAITS = "the configuration cannot be used, syncwatch waits for another one"
@@ -198,9 +212,9 @@ async def test_a_port_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Probes are answered at the default address then, for the port may be the mistake; only where that is taken too nobody could be told, which ends it."""
     with taken_port() as port:
         file = ConfigFile(tmp_path / "syncwatch.yaml", {})
-        file.path.write_text(f"listen: 127.0.0.1:{port}\nlocal_listen: 127.0.0.1:0\nnonsense: 1\n")
+        where = Doors(listen=Address("127.0.0.1", port), local_listen=Address("127.0.0.1", 0))
         monkeypatch.setattr(waiting, "ELSEWHERE", Address("127.0.0.1", 0))
-        made, stop = waiting.Waiting(file, ["nonsense: unknown key"]), asyncio.Event()
+        made, stop = waiting.Waiting(file, where, ["nonsense: unknown key"]), asyncio.Event()
         until_then = asyncio.create_task(made.until(stop))
         async with aiohttp.ClientSession() as http:
             await holds(lambda: made.addresses.keys() == {"listen", "local_listen"})
@@ -210,7 +224,7 @@ async def test_a_port_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert None is await until_then
         monkeypatch.setattr(waiting, "ELSEWHERE", Address("127.0.0.1", port))
         with pytest.raises(AddressInUse, match=rf"^listen: 127\.0\.0\.1:{port} cannot be listened on: address already in use$"):
-            await waiting.Waiting(file, ["nonsense: unknown key"]).until(asyncio.Event())
+            await waiting.Waiting(file, where, ["nonsense: unknown key"]).until(asyncio.Event())
 
 
 async def test_a_local_port_that_is_taken(tmp_path: Path) -> None:
@@ -228,6 +242,35 @@ async def test_without_the_option_it_ends(tmp_path: Path) -> None:
     assert (2, f"{missing}: no such file\n") == (await command("run", "--config", missing))[::2]
     done = await command("run", WAIT)
     assert (2, True) == (done.code, done.err.startswith("syncwatch: no configuration: "))
+
+
+@pytest.mark.parametrize("way", ["a named pipe", "a substitution"])
+async def test_a_pipe_is_waited_for_by_nobody(tmp_path: Path, way: str) -> None:
+    """What it said it will not say again: it ends with the mistakes, as without the option, and listens nowhere."""
+    text = b"listen: 127.0.0.1:0\nlocal_listen: 127.0.0.1:0\nnonsense: 1\n"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader, writer = os.pipe()
+    os.write(writer, text)
+    os.close(writer)
+    path = str(pipe) if way == "a named pipe" else f"/dev/fd/{reader}"
+    process = await asyncio.create_subprocess_exec(
+        PROGRAM, "run", WAIT, "--config", path, env=environment(), pass_fds=(reader,),
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    writing = asyncio.create_task(asyncio.to_thread(pipe.write_bytes, text))
+    try:
+        async with asyncio.timeout(2 * PATIENCE_S):
+            _, err = await process.communicate()
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        os.close(reader)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # whoever still waits for a reader has one
+        await writing
+        os.close(reader)
+    assert (2, True) == (process.returncode, f"{path}:3: nonsense: " in err.decode()), err
 
 
 @pytest.mark.parametrize(("content", "options"), [(None, ()), ("", (WAIT,)), ("\n", ())])

@@ -93,19 +93,17 @@ def test_a_sidecar_that_waits_for_its_configuration_can_be_asked(tmp_path: Path)
         find(None, nowhere, None, None, {})
 
 
-def test_the_doors_of_a_sidecar_without_a_configuration(tmp_path: Path) -> None:
+def test_the_doors_of_a_sidecar_without_a_configuration() -> None:
     """Each key by itself, as far as it can be read; else the defaults. What others could reach without a token is not opened."""
-    file = tmp_path / "syncwatch.yaml"
-    file.write_text("listen: 127.0.0.1:7\nlocal_listen: nowhere\nlog: {level: debug}\nlog.level: 1\ngate_file: /g\n1: 2\nconnections: 5\n")
-    assert Doors(listen=Address("127.0.0.1", 7), gate_file=Path("/g"), log=Log(level="debug")) == doors(file, {})
-    file.write_text("listen: 127.0.0.1:7\nlocal_listen: 0.0.0.0:8\nlog: {level: loud}\n")
-    assert Doors(listen=Address("127.0.0.1", 7)) == doors(file, {})
-    for nothing in ("", "[1]", "a: [", "x"):
-        file.write_text(nothing)
-        assert Doors() == doors(file, {})
+    text = "listen: 127.0.0.1:7\nlocal_listen: nowhere\nlog: {level: debug}\nlog.level: 1\ngate_file: /g\n1: 2\nconnections: 5\n"
+    assert Doors(listen=Address("127.0.0.1", 7), gate_file=Path("/g"), log=Log(level="debug")) == doors(text, "f", {})
+    text = "listen: 127.0.0.1:7\nlocal_listen: 0.0.0.0:8\nlog: {level: loud}\n"
+    assert Doors(listen=Address("127.0.0.1", 7)) == doors(text, "f", {})
+    for text in ("", "[1]", "a: [", "x"):
+        assert Doors() == doors(text, "f", {})
         told = {"SYNCWATCH_LISTEN": "127.0.0.1:9", "SYNCWATCH_LOG_LEVEL": "error"}
-        assert Doors(listen=Address("127.0.0.1", 9), log=Log(level="error")) == doors(file, told)
-    assert Doors() == doors(tmp_path / "nowhere.yaml", {"SYNCWATCH_LISTEN": "anywhere"})
+        assert Doors(listen=Address("127.0.0.1", 9), log=Log(level="error")) == doors(text, "f", told)
+    assert Doors() == doors(None, "f", {"SYNCWATCH_LISTEN": "anywhere"})
     assert (Config().listen, Config().local_listen) == (Doors().listen, Doors().local_listen)
 
 
