@@ -13,7 +13,7 @@ import mimetypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -127,13 +127,18 @@ def sidecar(path: str | None, wait: bool = False) -> NoReturn:
                     found, tried = error, True
             from syncwatch.waiting import Waiting
 
-            waiting = Waiting(file, said, str(found).splitlines(), tried)
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, waiting.reload.hangup)
-            config = await waiting.until(stop)
-            if config is None:
-                return None
-            logs.adjust(config.log.level, config.log.format)
-            found = config
+            mistakes: Sequence[str] = str(found).splitlines()
+            while not isinstance(found, Config):
+                waiting = Waiting(file, said, mistakes, tried)
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, waiting.reload.hangup)
+                came = await waiting.until(stop)
+                if came is None:
+                    return None
+                if isinstance(came, Config):
+                    found = came
+                else:
+                    said, mistakes = came
+            logs.adjust(found.log.level, found.log.format)
 
     async def work() -> int:
         stop = stop_event()

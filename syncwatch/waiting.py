@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
 from syncwatch.app import AddressInUse, App
 from syncwatch.config import Address, Config, ConfigFile, Plan
-from syncwatch.config.whereabouts import Doors
+from syncwatch.config.whereabouts import Doors, doors
 from syncwatch.core.monitor import HealthSettings
 from syncwatch.core.resume import ResumePoint, ServiceRecord
 from syncwatch.exposition import web
@@ -37,15 +37,27 @@ ELSEWHERE = Config().listen
 log = structlog.get_logger("syncwatch")
 
 
+BEHIND = "the configuration cannot be used; it names a local_token_file: ask again with that token"
+
+
+class Guarded(NamedTuple):
+    """What is wrong with a file, and the doors that it asks for."""
+
+    where: Doors
+    mistakes: tuple[str, ...]
+
+
 class Awaiting(Reload):
     """The file until it can be used for a start; nothing was loaded before."""
 
     REFUSED = "the configuration cannot be used, syncwatch waits for another one"
 
-    def __init__(self, file: ConfigFile, mistakes: Sequence[str], waiting: Config, found: Callable[[Config], None], changed: Callable[[], None]) -> None:
-        """`changed`: there are other mistakes now."""
+    def __init__(self, file: ConfigFile, mistakes: Sequence[str], waiting: Config, found: Callable[[Config], None], changed: Callable[[], None], guarded: Callable[[Guarded], None]) -> None:
+        """`changed`: there are other mistakes now; `guarded`: and nobody may be told of them without a token that was not asked for so far."""
         super().__init__(file, lambda: waiting, self._take)
-        self._found, self._changed = found, changed
+        self._found, self._changed, self._guarded = found, changed, guarded
+        self._said: str | None = None
+        self._token_file = waiting.local_token_file
         self.success_wall_s = None
         self._refused(tuple(mistakes), only_news=False)
 
@@ -53,6 +65,7 @@ class Awaiting(Reload):
         self._found(config)
 
     def _config(self, text: str) -> Config:
+        self._said = text
         return self._file.startable(text)
 
     def _plan(self, _running: Config, _config: Config) -> Plan:
@@ -62,6 +75,10 @@ class Awaiting(Reload):
         log.info("the configuration can be used: starting with it")
 
     def _refused(self, errors: tuple[str, ...], only_news: bool) -> Sequence[str]:
+        where = doors(self._said, str(self._file.path), self._file.environ)
+        if where.local_token_file not in (None, self._token_file):
+            self._guarded(Guarded(where, errors))
+            return (BEHIND,)
         super()._refused(errors, only_news)
         self._changed()
         return errors
@@ -73,13 +90,13 @@ class Waiting(App):
     reload: Awaiting
 
     def __init__(self, file: ConfigFile, where: Doors | Config, mistakes: Sequence[str], tried: bool = False) -> None:
-        keys = {key: getattr(where, key) for key in ("listen", "local_listen", "probes_listen", "web_config", "gate_file")}
+        keys = {key: getattr(where, key) for key in ("listen", "local_listen", "local_token_file", "probes_listen", "web_config", "gate_file")}
         super().__init__(Config(**keys, auto_reload_s=RETRY_S if tried else LOOK_S))
-        self._usable: asyncio.Future[Config] = asyncio.get_running_loop().create_future()
-        self.reload = Awaiting(file, mistakes, self.config, self._found, self._told_otherwise)
+        self._usable: asyncio.Future[Config | Guarded] = asyncio.get_running_loop().create_future()
+        self.reload = Awaiting(file, mistakes, self.config, self._found, self._told_otherwise, self._found)
 
-    async def until(self, stop: asyncio.Event) -> Config | None:
-        """Wait for a configuration and close; None when `stop` was set before. Raises: AddressInUse, when the probes cannot be answered."""
+    async def until(self, stop: asyncio.Event) -> Config | Guarded | None:
+        """Wait for a configuration and close; None when `stop` was set before. With a file that is as wrong and names a token now, it is to be waited behind that one. Raises: AddressInUse, when the probes cannot be answered."""
         await self.start()
         stopping = asyncio.ensure_future(stop.wait())
         await asyncio.wait((stopping, self._usable), return_when=asyncio.FIRST_COMPLETED)
@@ -87,7 +104,7 @@ class Waiting(App):
         await self.stop()
         return None if stop.is_set() else self._usable.result()
 
-    def _found(self, config: Config) -> None:
+    def _found(self, config: Config | Guarded) -> None:
         if not self._usable.done():
             self._usable.set_result(config)
 

@@ -19,6 +19,7 @@ from syncwatch.config.mistakes import ConfigError, in_order
 from syncwatch.config.reading import Reading
 from syncwatch.config.rules import AnyPath, Block, ListenAddress, OncePath, TokenPath
 from syncwatch.config.schema import Config, Log
+from syncwatch.config.secret import SecretError, read_secret
 from syncwatch.config.text import read_text
 
 
@@ -53,11 +54,17 @@ def whereabouts(path: Path, environ: Mapping[str, str]) -> Whereabouts:
     return found
 
 
+TOKEN = "local_token_file"  # noqa: S105  a key's name
+UNKNOWN = Path("/dev/null")
+"""Where no token will ever be read: which one is wanted cannot be told."""
+
+
 class Doors(Block, frozen=True, kw_only=True):
     """The keys of the configuration that say how a sidecar can be asked without the rest of it."""
 
     listen: ListenAddress = Config().listen
     local_listen: ListenAddress = Config().local_listen
+    local_token_file: TokenPath | None = None
     probes_listen: ListenAddress | None = None
     web_config: OncePath | None = None
     gate_file: AnyPath | None = None
@@ -67,7 +74,8 @@ class Doors(Block, frozen=True, kw_only=True):
 def doors(text: str | None, file: str, environ: Mapping[str, str]) -> Doors:
     """Out of what a configuration file said (None: it could not be read) and the environment; each key by itself, so that whatever cannot be read has its default.
 
-    What others could reach would need a token, so that `local_listen` is the default then.
+    A token that is asked for and cannot be had lets nobody in: where the key itself is what is wrong, it is UNKNOWN. An address that others can reach needs one that can be read,
+    so that `local_listen` is the default otherwise.
     """
     try:
         root = None if text is None else compose(text, file)
@@ -84,8 +92,24 @@ def doors(text: str | None, file: str, environ: Mapping[str, str]) -> Doors:
         if field is not None:
             alone = yaml.MappingNode(written.tag, [(key, value)], written.start_mark, written.end_mark)
             said = decode(alone, Doors, Reading(file), environ)
-            if said is not None:
+            if said is not None and getattr(said, field.name) is not None:
                 found[field.name] = getattr(said, field.name)
-    if not found.get("local_listen", Doors().local_listen).loopback:
+            elif said is None and field.name == TOKEN:
+                found.setdefault(TOKEN, UNKNOWN)
+    if TOKEN not in found and not _told(root) and any(TOKEN in line.partition("#")[0] for line in (text or "").splitlines()):
+        found[TOKEN] = UNKNOWN
+    if not found.get("local_listen", Doors().local_listen).loopback and not _readable(found.get(TOKEN)):
         del found["local_listen"]
     return Doors(**found)
+
+
+def _told(root: yaml.MappingNode) -> bool:
+    """Whether the token's key stands where it belongs: elsewhere, or in what is no YAML, it was meant to."""
+    return any(isinstance(key, yaml.ScalarNode) and key.value == TOKEN for key, _ in root.value)
+
+
+def _readable(token_file: Path | None) -> bool:
+    try:
+        return token_file is not None and bool(read_secret(token_file))
+    except SecretError:
+        return False

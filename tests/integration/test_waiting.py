@@ -167,6 +167,52 @@ async def test_other_mistakes_are_told(tmp_path: Path) -> None:
             assert f"no usable configuration: {told}" == (await made.gate())[1]["detail"]
 
 
+async def test_the_local_token_holds_while_it_waits(tmp_path: Path) -> None:
+    """Nobody is told anything, nor has the file read, without it; while it cannot be read, nobody at all."""
+    async with rig(tmp_path) as it:
+        token = tmp_path / "local-token"
+        (tmp_path / "syncwatch.yaml").write_text(f"listen: 127.0.0.1:0\nlocal_listen: 127.0.0.1:0\nlocal_token_file: {token}\nnonsense: 1\n")
+        async with running(tmp_path, None, it.http, WAIT) as made:
+            assert [503] * 3 == await answers(made)
+            assert [503] * 3 == await answers(made, "known")
+            token.write_text("known\n")
+            assert [401] * 3 == await answers(made)
+            assert [401] * 3 == await answers(made, "guessed")
+            assert [200, 503, 422] == await answers(made, "known")
+            assert (200, "ok") == await made.probe("/healthz")
+
+
+async def test_a_token_that_is_named_while_it_waits(tmp_path: Path) -> None:
+    """A file that comes later, as wrong as none: who asks without its token is not told what is wrong with it, not even who has it read."""
+    listen, local = free_ports(2)
+    addresses = f"listen: 127.0.0.1:{listen}\nlocal_listen: 127.0.0.1:{local}\n"
+    async with rig(tmp_path) as it:
+        token, file = tmp_path / "local-token", tmp_path / "syncwatch.yaml"
+        token.write_text("known")
+        file.write_text(f"{addresses}nonsense: 1\n")
+        async with running(tmp_path, None, it.http, WAIT) as made:
+            assert [200, 503, 422] == await answers(made)
+            file.write_text(f"{addresses}local_token_file: {token}\nauto_reload: private\n")
+            async with made.http.post(f"{made.local}/-/reload") as answer:
+                assert (422, {"reloaded": False, "errors": [waiting.BEHIND]}) == (answer.status, await answer.json())
+            await made.logged("listening", lambda lines: len(lines) >= 2)
+            assert [401] * 3 == await answers(made)
+            assert "private" in str((await made.status(Authorization="Bearer known"))["sidecar"]["config"]["errors"])
+            (tmp_path / "syncwatch.yaml").write_text(yaml.safe_dump(it.config))
+            made.process.send_signal(signal.SIGHUP)
+            await made.said("the configuration can be used: starting with it")
+
+
+async def answers(made: Sidecar, token: str | None = None) -> list[int]:
+    """To questions for the status and the gate, and to somebody who has the file read."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    found = []
+    for method, path in (("GET", "/status"), ("GET", "/gate"), ("POST", "/-/reload")):
+        async with made.http.request(method, made.local + path, headers=headers) as answer:
+            found.append(answer.status)
+    return found
+
+
 async def test_the_end_while_it_waits(tmp_path: Path) -> None:
     """SIGTERM is an orderly end; a gate file that a killed process left behind is gone at once."""
     async with rig(tmp_path) as it:

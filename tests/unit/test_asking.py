@@ -14,7 +14,7 @@ from syncwatch import asking
 from syncwatch.asking import LOCAL, Misasked, Place, Unreachable, find
 from syncwatch.cli import main
 from syncwatch.config import Address, Config, ConfigError, Log
-from syncwatch.config.whereabouts import Doors, Whereabouts, doors, whereabouts
+from syncwatch.config.whereabouts import UNKNOWN, Doors, Whereabouts, doors, whereabouts
 from syncwatch.exposition import document as doc
 from syncwatch.exposition import status
 from syncwatch.runtime.statusfile import FILE, uptime, writer
@@ -103,8 +103,23 @@ def test_the_doors_of_a_sidecar_without_a_configuration() -> None:
         assert Doors() == doors(text, "f", {})
         told = {"SYNCWATCH_LISTEN": "127.0.0.1:9", "SYNCWATCH_LOG_LEVEL": "error"}
         assert Doors(listen=Address("127.0.0.1", 9), log=Log(level="error")) == doors(text, "f", told)
+    for none in ("local_token_file: null\n", "# local_token_file: /t\nnonsense: 1\n", "a: [  # no local_token_file\n"):
+        assert Doors() == doors(none, "f", {})
     assert Doors() == doors(None, "f", {"SYNCWATCH_LISTEN": "anywhere"})
     assert (Config().listen, Config().local_listen) == (Doors().listen, Doors().local_listen)
+
+
+def test_the_token_of_a_sidecar_without_a_configuration(tmp_path: Path) -> None:
+    """What the file names is asked for; where that cannot be told, a token is asked for that nobody has. Others can only reach what has one that can be read."""
+    token = tmp_path / "token"
+    assert Doors(local_token_file=token) == doors(f"local_token_file: {token}\nnonsense: 1\n", "f", {})
+    reachable = f"local_listen: 0.0.0.0:8\nlocal_token_file: {token}\nnonsense: 1\n"
+    assert Doors(local_token_file=token) == doors(reachable, "f", {})
+    token.write_text("secret\n")
+    assert Doors(local_token_file=token, local_listen=Address("0.0.0.0", 8)) == doors(reachable, "f", {})
+    for wrong in ("local_token_file: [1]", "local_token_file: null\nlocal_token_file: [1]", "local_token_file: /t\n a: [", "log:\n  local_token_file: /t\n", "x: &x {local_token_file: /t}\n<<: *x"):
+        assert Doors(local_token_file=UNKNOWN) == doors(wrong, "f", {}), wrong
+    assert Doors(local_token_file=token) == doors(f"local_token_file: {token}\nlocal_token_file: null\n", "f", {})
 
 
 def left_behind(folder: Path, ended: bool) -> None:
