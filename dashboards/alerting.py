@@ -316,9 +316,7 @@ class Burn(NamedTuple):
 
 
 BURNS = (
-    Burn(
-        14.4, HOUR_S, 5 * MINUTE_S, 5 * MINUTE_S, "critical"
-    ),  # longer than a lone incident, held for 10 min, exceeds both windows
+    Burn(14.4, HOUR_S, 5 * MINUTE_S, 5 * MINUTE_S, "critical"),  # holds for longer than a lone incident, held for 10 min, exceeds both windows
     Burn(6, 6 * HOUR_S, 30 * MINUTE_S, 15 * MINUTE_S, "critical"),
     Burn(3, DAY_S, 2 * HOUR_S, HOUR_S, "warning"),
     Burn(1, 3 * DAY_S, 6 * HOUR_S, 3 * HOUR_S, "warning"),
@@ -337,12 +335,7 @@ def _burning(burn: Burn) -> Alert:
             return found
         since_s = burn.short_s + 15 * MINUTE_S  # an outage may leave an incident, which is held for 10 min
         everybody = f"unless on (upstream)\n{t.fired(since_s, 'upstream', 'SyncwatchUpstreamDown')}"
-        paged = t.fired(
-            since_s,
-            "job, upstream, instance, connection",
-            "SyncwatchCredentialsRefused",
-            "SyncwatchStreamUnverified",
-        )
+        paged = t.fired(since_s, "job, upstream, instance, connection", "SyncwatchCredentialsRefused", "SyncwatchStreamUnverified")
         share = f"count by (job, upstream) (\n  {paged}\n)\n/\ncount by (job, upstream) ({UPSTREAM})"
         indented = share.replace("\n", "\n  ")
         return f"{found}\n{everybody}\nunless\n{short} - on (job, upstream) group_left () (\n  {indented}\n) <= {limit}"
